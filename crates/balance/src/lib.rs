@@ -1,0 +1,1 @@
+//! Strategies that choose an instance from a snapshot.

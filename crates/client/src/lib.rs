@@ -1,0 +1,1 @@
+//! Registers, watches and balances over gRPC.

@@ -1,0 +1,1 @@
+//! Hands out addresses and subnets to owners, never one twice.

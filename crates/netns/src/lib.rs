@@ -1,0 +1,1 @@
+//! Creates, opens and runs code in network namespaces, on threads made for it.

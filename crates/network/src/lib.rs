@@ -1,0 +1,1 @@
+//! Plans and carries out attaching a sandbox to a network, and undoes it.

@@ -1,0 +1,1 @@
+//! Keeps registrations, expires them, orders changes, answers queries and watches.

@@ -1,0 +1,1 @@
+//! Serves a registry store over gRPC.

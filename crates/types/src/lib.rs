@@ -1,0 +1,34 @@
+//! The shared vocabulary of Netloft.
+//!
+//! Values only: no I/O, no clock, no threads. Text from outside is parsed here, once, into a type whose
+//! rules are stated in its documentation; inside the house a bad name, a zero weight or a zero port cannot
+//! be spelled. Every bound lives in [`limits`].
+//!
+//! ```
+//! use netloft_types::{Instance, Query, ServiceName};
+//!
+//! let service: ServiceName = "api".parse()?;
+//! let instance = Instance::new("api-1".parse()?, service.clone(), "10.0.0.2".parse().unwrap(), "8080".parse()?);
+//! assert!(Query::service(service).matches(&instance));
+//!
+//! let error = "Not A Name".parse::<ServiceName>().unwrap_err();
+//! assert!(error.to_string().starts_with("service name \"Not A Name\""));
+//! # Ok::<(), netloft_types::Invalid>(())
+//! ```
+
+mod addr;
+mod id;
+mod instance;
+mod invalid;
+pub mod limits;
+mod name;
+mod query;
+mod update;
+
+pub use addr::{MacAddr, Port, Subnet};
+pub use id::{EndpointId, InstanceId, SessionId};
+pub use instance::{Health, Instance, Lifecycle, Locality, Metadata, Tag, Tags, Weight};
+pub use invalid::Invalid;
+pub use name::{InterfaceName, NetworkName, SandboxName, ServiceName};
+pub use query::{HealthFilter, LifecycleFilter, Query};
+pub use update::{Revision, Update};

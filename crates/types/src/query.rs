@@ -1,0 +1,134 @@
+//! Which instances a lookup or a watch is about.
+
+use std::collections::BTreeSet;
+
+use crate::{Health, Instance, Lifecycle, ServiceName, Tag};
+
+/// Selects instances. The same value filters a lookup and a watch, exactly.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Query {
+    /// Only instances of this service; all services if absent.
+    pub service: Option<ServiceName>,
+    /// Only instances that carry every one of these.
+    pub tags: BTreeSet<Tag>,
+    /// Only instances that work this well.
+    pub health: HealthFilter,
+    /// Only instances at this point of their life.
+    pub lifecycle: LifecycleFilter,
+}
+
+impl Query {
+    /// The usable instances of one service: passing or warning, and ready.
+    pub fn service(name: ServiceName) -> Self {
+        Self {
+            service: Some(name),
+            ..Self::default()
+        }
+    }
+
+    /// Every instance of every service, whatever its health and lifecycle.
+    pub fn everything() -> Self {
+        Self {
+            health: HealthFilter::Any,
+            lifecycle: LifecycleFilter::Any,
+            ..Self::default()
+        }
+    }
+
+    /// Whether `instance` is selected.
+    pub fn matches(&self, instance: &Instance) -> bool {
+        self.service
+            .as_ref()
+            .is_none_or(|service| *service == instance.service)
+            && self.health.admits(instance.health)
+            && self.lifecycle.admits(instance.lifecycle)
+            && self.tags.iter().all(|tag| instance.tags.contains(tag))
+    }
+}
+
+/// How well an instance must work to be selected.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum HealthFilter {
+    /// Passing only.
+    Passing,
+    /// Passing or warning: whatever may get calls.
+    #[default]
+    Usable,
+    /// Any health.
+    Any,
+}
+
+impl HealthFilter {
+    fn admits(self, health: Health) -> bool {
+        match self {
+            Self::Passing => health == Health::Passing,
+            Self::Usable => health != Health::Critical,
+            Self::Any => true,
+        }
+    }
+}
+
+/// Where in its life an instance must be to be selected.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LifecycleFilter {
+    /// Ready only.
+    #[default]
+    Ready,
+    /// Any point of its life.
+    Any,
+}
+
+impl LifecycleFilter {
+    fn admits(self, lifecycle: Lifecycle) -> bool {
+        match self {
+            Self::Ready => lifecycle == Lifecycle::Ready,
+            Self::Any => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn instance() -> Instance {
+        let mut instance = Instance::new(
+            "api-1".parse().unwrap(),
+            "api".parse().unwrap(),
+            "10.0.0.2".parse().unwrap(),
+            "80".parse().unwrap(),
+        );
+        instance.tags = BTreeSet::from(["blue".parse().unwrap(), "v2".parse().unwrap()])
+            .try_into()
+            .unwrap();
+        instance
+    }
+
+    #[test]
+    fn the_default_selects_only_what_may_get_calls() {
+        let query = Query::service("api".parse().unwrap());
+        let with = |health, lifecycle| {
+            query.matches(&Instance {
+                health,
+                lifecycle,
+                ..instance()
+            })
+        };
+        assert!(with(Health::Passing, Lifecycle::Ready));
+        assert!(with(Health::Warning, Lifecycle::Ready));
+        assert!(!with(Health::Critical, Lifecycle::Ready));
+        assert!(!with(Health::Passing, Lifecycle::Starting));
+        assert!(!with(Health::Passing, Lifecycle::Draining));
+    }
+
+    #[test]
+    fn every_tag_must_be_there() {
+        let tagged = |tags: &[&str]| Query {
+            tags: tags.iter().map(|tag| tag.parse().unwrap()).collect(),
+            ..Query::everything()
+        };
+        assert!(tagged(&[]).matches(&instance()));
+        assert!(tagged(&["blue", "v2"]).matches(&instance()));
+        assert!(!tagged(&["blue", "v3"]).matches(&instance()));
+    }
+}

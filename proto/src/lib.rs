@@ -1,0 +1,1 @@
+//! The wire schema of Netloft and its translation to the vocabulary.

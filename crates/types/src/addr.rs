@@ -163,10 +163,18 @@ impl FromStr for MacAddr {
         if pairs.next().is_some() {
             return Err(malformed());
         }
+        Self::try_from(bytes)
+    }
+}
+
+impl TryFrom<[u8; 6]> for MacAddr {
+    type Error = Invalid;
+
+    fn try_from(bytes: [u8; 6]) -> Result<Self, Self::Error> {
         if bytes[0] & 1 == 1 || bytes == [0; 6] {
             return Err(Invalid::new(
                 "MAC address",
-                text,
+                Self(bytes),
                 "must be a unicast address other than all zeros",
             ));
         }

@@ -1,0 +1,194 @@
+//! What is written to the wire reads back as it was, and nothing that breaks a rule gets in.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use netloft_proto::registry::v1 as wire;
+use netloft_proto::{from_wire, to_wire};
+use netloft_types::{
+    Health, HealthFilter, Instance, InstanceId, Lifecycle, LifecycleFilter, Locality, Metadata,
+    Port, Query, Revision, ServiceName, Tag, Tags, Update, Weight,
+};
+use proptest::prelude::*;
+
+proptest! {
+    #[test]
+    fn every_instance_round_trips(instance in instances()) {
+        prop_assert_eq!(from_wire::instance(to_wire::instance(&instance)).unwrap(), instance);
+    }
+
+    #[test]
+    fn every_query_round_trips(query in queries()) {
+        prop_assert_eq!(from_wire::query(Some(to_wire::query(&query))).unwrap(), query);
+    }
+
+    #[test]
+    fn every_update_round_trips(update in updates()) {
+        prop_assert_eq!(from_wire::update(to_wire::update(&update)).unwrap(), update);
+    }
+}
+
+#[test]
+fn what_is_absent_gets_the_stated_default() {
+    let instance = from_wire::instance(bare()).unwrap();
+    let expected = Instance::new(
+        "api-1".parse().unwrap(),
+        "api".parse().unwrap(),
+        "10.0.0.2".parse().unwrap(),
+        "8080".parse().unwrap(),
+    );
+    assert_eq!(instance, expected);
+    assert_eq!(from_wire::query(None).unwrap(), Query::default());
+}
+
+#[test]
+fn what_breaks_a_rule_is_refused_by_the_name_of_its_field() {
+    type Break = fn(&mut wire::Instance);
+    let breaks: [(&str, Break); 12] = [
+        ("instance id", |wire| wire.id.clear()),
+        ("service name", |wire| wire.service = "a".repeat(300)),
+        ("address", |wire| wire.address = "localhost".into()),
+        ("address", |wire| wire.address = "0.0.0.0".into()),
+        ("address", |wire| wire.address = "ff02::1".into()),
+        ("port", |wire| wire.port = 0),
+        ("port", |wire| wire.port = 65_536),
+        ("weight", |wire| wire.weight = Some(0)),
+        ("tag", |wire| wire.tags.push(String::new())),
+        ("metadata key", |wire| {
+            drop(wire.metadata.insert(String::new(), String::new()))
+        }),
+        ("health", |wire| wire.health = 9),
+        ("zone", |wire| {
+            wire.locality = Some(wire::Locality {
+                zone: "z".repeat(64),
+                ..wire::Locality::default()
+            })
+        }),
+    ];
+    for (field, break_it) in breaks {
+        let mut wire = bare();
+        break_it(&mut wire);
+        assert_eq!(from_wire::instance(wire).unwrap_err().field(), field);
+    }
+    assert_eq!(
+        from_wire::update(wire::Update { step: None })
+            .unwrap_err()
+            .field(),
+        "update"
+    );
+}
+
+fn bare() -> wire::Instance {
+    wire::Instance {
+        id: "api-1".into(),
+        service: "api".into(),
+        address: "10.0.0.2".into(),
+        port: 8080,
+        ..wire::Instance::default()
+    }
+}
+
+fn service_names() -> impl Strategy<Value = ServiceName> {
+    "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?".prop_map(|text| text.parse().unwrap())
+}
+
+fn instance_ids() -> impl Strategy<Value = InstanceId> {
+    "[!-~]{1,128}".prop_map(|text| text.parse().unwrap())
+}
+
+fn tag_sets() -> impl Strategy<Value = BTreeSet<Tag>> {
+    prop::collection::btree_set(
+        "[^\\p{Cc}]{1,32}".prop_map(|text| text.parse().unwrap()),
+        0..8,
+    )
+}
+
+fn addresses() -> impl Strategy<Value = IpAddr> {
+    any::<IpAddr>().prop_filter("one host", |address| {
+        !address.is_unspecified() && !address.is_multicast()
+    })
+}
+
+fn healths() -> impl Strategy<Value = Health> {
+    prop::sample::select(vec![Health::Passing, Health::Warning, Health::Critical])
+}
+
+fn lifecycles() -> impl Strategy<Value = Lifecycle> {
+    prop::sample::select(vec![
+        Lifecycle::Starting,
+        Lifecycle::Ready,
+        Lifecycle::Draining,
+    ])
+}
+
+fn metadata() -> impl Strategy<Value = Metadata> {
+    prop::collection::btree_map("[a-zA-Z0-9_./-]{1,32}", "[^\\p{Cc}]{0,64}", 0..8)
+        .prop_map(|entries: BTreeMap<String, String>| entries.try_into().unwrap())
+}
+
+fn instances() -> impl Strategy<Value = Instance> {
+    let place = (instance_ids(), service_names(), addresses(), 1..=65_535_u32);
+    let facts = (
+        1..=65_535_u32,
+        tag_sets(),
+        metadata(),
+        healths(),
+        lifecycles(),
+        "[a-z0-9-]{0,63}",
+    );
+    (place, facts).prop_map(
+        |((id, service, address, port), (weight, tags, metadata, health, lifecycle, zone))| {
+            Instance {
+                weight: Weight::try_from(weight).unwrap(),
+                tags: Tags::try_from(tags).unwrap(),
+                metadata,
+                health,
+                lifecycle,
+                locality: Locality::new("", &zone, "").unwrap(),
+                ..Instance::new(id, service, address, Port::try_from(port).unwrap())
+            }
+        },
+    )
+}
+
+fn queries() -> impl Strategy<Value = Query> {
+    let health = prop::sample::select(vec![
+        HealthFilter::Passing,
+        HealthFilter::Usable,
+        HealthFilter::Any,
+    ]);
+    let lifecycle = prop::sample::select(vec![LifecycleFilter::Ready, LifecycleFilter::Any]);
+    (
+        prop::option::of(service_names()),
+        tag_sets(),
+        health,
+        lifecycle,
+    )
+        .prop_map(|(service, tags, health, lifecycle)| Query {
+            service,
+            tags,
+            health,
+            lifecycle,
+        })
+}
+
+fn updates() -> impl Strategy<Value = Update> {
+    let at = || any::<u64>().prop_map(Revision::new);
+    prop_oneof![
+        (
+            at(),
+            prop::collection::vec(instances().prop_map(Arc::new), 0..4)
+        )
+            .prop_map(|(at, all)| Update::Reset {
+                at,
+                all: all.into()
+            }),
+        (at(), instances()).prop_map(|(at, instance)| Update::Put {
+            at,
+            instance: Arc::new(instance)
+        }),
+        (at(), instance_ids()).prop_map(|(at, id)| Update::Delete { at, id }),
+        at().prop_map(|at| Update::Progress { at }),
+    ]
+}

@@ -58,14 +58,14 @@ fn what_breaks_a_rule_is_refused_by_the_name_of_its_field() {
         ("weight", |wire| wire.weight = Some(0)),
         ("tag", |wire| wire.tags.push(String::new())),
         ("metadata key", |wire| {
-            drop(wire.metadata.insert(String::new(), String::new()))
+            drop(wire.metadata.insert(String::new(), String::new()));
         }),
         ("health", |wire| wire.health = 9),
         ("zone", |wire| {
             wire.locality = Some(wire::Locality {
                 zone: "z".repeat(64),
                 ..wire::Locality::default()
-            })
+            });
         }),
     ];
     for (field, break_it) in breaks {

@@ -9,8 +9,10 @@ use std::sync::Arc;
 use netloft_proto::registry::v1 as wire;
 use netloft_proto::{from_wire, to_wire};
 use netloft_types::{
-    Health, HealthFilter, Instance, InstanceId, Lifecycle, LifecycleFilter, Locality, Metadata,
-    Port, Query, Revision, ServiceName, Tag, Tags, Update, Weight,
+    AttachSpec, Attachment, Endpoint, EndpointId, Health, HealthFilter, Instance, InstanceId,
+    InterfaceAddr, InterfaceName, Lifecycle, LifecycleFilter, Lifetime, Locality, MacAddr,
+    Metadata, Mtu, Network, NetworkSpec, Port, Query, ReadyCheck, Revision, Segment, ServiceName,
+    ServiceSpec, Tag, Tags, Update, Weight,
 };
 use proptest::prelude::*;
 
@@ -28,6 +30,42 @@ proptest! {
     #[test]
     fn every_update_round_trips(update in updates()) {
         prop_assert_eq!(from_wire::update(to_wire::update(&update)).unwrap(), update);
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_wish_for_a_network_round_trips(spec in network_specs()) {
+        prop_assert_eq!(from_wire::network_spec(to_wire::network_spec(&spec)).unwrap(), spec);
+    }
+
+    #[test]
+    fn every_wish_for_an_attachment_round_trips(
+        spec in attach_specs(),
+        service in prop::option::of(service_specs()),
+        lifetime in prop::sample::select(vec![Lifetime::Caller, Lifetime::UntilDetached]),
+    ) {
+        let wire = to_wire::attach(&spec, service.as_ref(), lifetime);
+        prop_assert_eq!(from_wire::attach_spec(&wire).unwrap(), spec);
+        prop_assert_eq!(from_wire::lifetime(wire.lifetime).unwrap(), lifetime);
+        prop_assert_eq!(wire.service.map(from_wire::service_spec).transpose().unwrap(), service);
+    }
+
+    #[test]
+    fn every_network_round_trips(spec in network_specs(), bridge_mac in any::<u64>()) {
+        let network = Network {
+            name: spec.name,
+            segments: spec.segments,
+            mtu: spec.mtu,
+            bridge: spec.bridge.unwrap_or_else(InterfaceName::first_ethernet),
+            bridge_mac: MacAddr::local(bridge_mac),
+        };
+        prop_assert_eq!(from_wire::network(to_wire::network(&network)).unwrap(), network);
+    }
+
+    #[test]
+    fn every_attachment_round_trips(attachment in attachments()) {
+        prop_assert_eq!(from_wire::attachment(&to_wire::attachment(&attachment)).unwrap(), attachment);
     }
 }
 
@@ -193,4 +231,86 @@ fn updates() -> impl Strategy<Value = Update> {
         (at(), instance_ids()).prop_map(|(at, id)| Update::Delete { at, id }),
         at().prop_map(|at| Update::Progress { at }),
     ]
+}
+
+fn network_specs() -> impl Strategy<Value = NetworkSpec> {
+    let segments = prop::sample::subsequence(vec!["10.89.0.0/24", "fd00:89::/64"], 0..=2);
+    let bridge = prop::option::of("[a-z0-9]{1,15}".prop_map(|text| text.parse().unwrap()));
+    (
+        service_names(),
+        segments,
+        prop::option::of(1280..=65_535_u32),
+        bridge,
+    )
+        .prop_map(|(name, segments, mtu, bridge)| {
+            let segment = |text: &str| Segment::new(text.parse().unwrap()).unwrap();
+            NetworkSpec {
+                segments: segments.into_iter().map(segment).collect(),
+                mtu: mtu.map(|bytes| Mtu::try_from(bytes).unwrap()),
+                bridge,
+                ..NetworkSpec::new(name.as_str().parse().unwrap())
+            }
+        })
+}
+
+fn attach_specs() -> impl Strategy<Value = AttachSpec> {
+    (
+        service_names(),
+        service_names(),
+        prop::collection::vec(addresses(), 0..3),
+        prop::option::of(any::<u64>()),
+    )
+        .prop_map(|(network, sandbox, addresses, mac)| AttachSpec {
+            addresses,
+            mac: mac.map(MacAddr::local),
+            ..AttachSpec::new(
+                network.as_str().parse().unwrap(),
+                sandbox.as_str().parse().unwrap(),
+            )
+        })
+}
+
+fn service_specs() -> impl Strategy<Value = ServiceSpec> {
+    let checks = prop::sample::select(vec![ReadyCheck::Tcp, ReadyCheck::None]);
+    (instances(), checks).prop_map(|(instance, ready_check)| ServiceSpec {
+        weight: instance.weight,
+        tags: instance.tags,
+        metadata: instance.metadata,
+        ready_check,
+        ..ServiceSpec::new(instance.service, instance.port)
+    })
+}
+
+fn attachments() -> impl Strategy<Value = Attachment> {
+    let place = (
+        any::<u64>(),
+        attach_specs(),
+        prop::collection::vec((addresses(), 0..=32_u8), 1..3),
+    );
+    let life = (
+        prop::option::of(instance_ids()),
+        prop::option::of(1..u32::MAX),
+        prop::option::of("/[a-z]{1,20}"),
+    );
+    (place, life).prop_map(
+        |((id, spec, addresses), (instance, pid, userns))| Attachment {
+            endpoint: Endpoint {
+                id: EndpointId::from_number(id),
+                network: spec.network,
+                sandbox: spec.sandbox,
+                interface: spec.interface,
+                host_link: "nl0123456789ab".parse().unwrap(),
+                mac: MacAddr::local(id),
+                gateways: addresses.iter().map(|(address, _)| *address).collect(),
+                addresses: addresses
+                    .into_iter()
+                    .map(|(address, prefix_len)| InterfaceAddr::new(address, prefix_len).unwrap())
+                    .collect(),
+            },
+            netns: "/run/netloft/netns/web-1".into(),
+            userns: userns.map(Into::into),
+            instance,
+            pid,
+        },
+    )
 }

@@ -17,18 +17,24 @@
 //! ```
 
 mod addr;
+mod attach;
+mod endpoint;
 mod id;
 mod instance;
 mod invalid;
 pub mod limits;
 mod name;
+mod network;
 mod query;
 mod update;
 
 pub use addr::{MacAddr, Port, Subnet};
+pub use attach::{Lifetime, ReadyCheck, ServiceSpec};
+pub use endpoint::{Attachment, Endpoint, InterfaceAddr, Network};
 pub use id::{EndpointId, InstanceId, SessionId};
 pub use instance::{Health, Instance, Lifecycle, Locality, Metadata, Tag, Tags, Weight};
 pub use invalid::Invalid;
 pub use name::{InterfaceName, NetworkName, SandboxName, ServiceName};
+pub use network::{AttachSpec, Mtu, NetworkSpec, Segment};
 pub use query::{HealthFilter, LifecycleFilter, Query};
 pub use update::{Revision, Update};

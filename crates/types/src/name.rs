@@ -132,6 +132,11 @@ impl InterfaceName {
     pub fn loopback() -> Self {
         Self("lo".into())
     }
+
+    /// What the first link of a sandbox is called, `eth0`.
+    pub fn first_ethernet() -> Self {
+        Self("eth0".into())
+    }
 }
 
 fn check_interface_name(text: &str) -> Result<(), Invalid> {

@@ -1,0 +1,154 @@
+//! What exists on a host: networks and endpoints.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use crate::{
+    EndpointId, InstanceId, InterfaceName, Invalid, MacAddr, Mtu, NetworkName, SandboxName, Segment,
+};
+
+/// A network of a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct Network {
+    /// Its name.
+    pub name: NetworkName,
+    /// Its subnets, each with its gateway.
+    pub segments: Vec<Segment>,
+    /// The largest packet its links carry; the kernel's 1500 bytes if absent.
+    pub mtu: Option<Mtu>,
+    /// Its bridge in the host's namespace, which has the gateways for addresses.
+    pub bridge: InterfaceName,
+    /// The Ethernet address of the bridge.
+    pub bridge_mac: MacAddr,
+}
+
+impl Network {
+    /// Whether it speaks IPv6: only with an IPv6 subnet. Otherwise IPv6 is off in its sandboxes and on its bridge.
+    pub fn has_ipv6(&self) -> bool {
+        self.segments
+            .iter()
+            .any(|segment| !segment.subnet().is_ipv4())
+    }
+}
+
+/// A sandbox's attachment to a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct Endpoint {
+    /// Its id.
+    pub id: EndpointId,
+    /// The network.
+    pub network: NetworkName,
+    /// The sandbox.
+    pub sandbox: SandboxName,
+    /// What the link is called in the sandbox.
+    pub interface: InterfaceName,
+    /// What the link is called on the host: `nl` and the first 12 digits of the id.
+    pub host_link: InterfaceName,
+    /// The Ethernet address in the sandbox.
+    pub mac: MacAddr,
+    /// The addresses, one of each segment of the network, in the same order.
+    pub addresses: Vec<InterfaceAddr>,
+    /// The next hops of the default routes, one for each address.
+    pub gateways: Vec<IpAddr>,
+}
+
+/// An endpoint and what else the host agent knows of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct Attachment {
+    /// The endpoint.
+    #[cfg_attr(feature = "serde", serde(flatten))]
+    pub endpoint: Endpoint,
+    /// Where other processes of the host can open the sandbox's network namespace.
+    pub netns: PathBuf,
+    /// Where they can open the user namespace that owns it, if the agent has one of its own.
+    pub userns: Option<PathBuf>,
+    /// The instance of the service that the sandbox offers, if it offers one.
+    pub instance: Option<InstanceId>,
+    /// The process that runs in the sandbox, once it is known.
+    pub pid: Option<u32>,
+}
+
+/// An address of an interface with the length of its on-link prefix, such as `10.89.0.1/24`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(into = "String", try_from = "String"))]
+pub struct InterfaceAddr {
+    address: IpAddr,
+    prefix_len: u8,
+}
+
+impl InterfaceAddr {
+    /// Makes an interface address; the prefix length is at most 32 for IPv4 and 128 for IPv6.
+    pub fn new(address: IpAddr, prefix_len: u8) -> Result<Self, Invalid> {
+        let bits = if address.is_ipv4() { 32 } else { 128 };
+        if prefix_len <= bits {
+            Ok(Self {
+                address,
+                prefix_len,
+            })
+        } else {
+            Err(Invalid::new(
+                "interface address",
+                format_args!("{address}/{prefix_len}"),
+                "prefix length must be at most 32 for IPv4 and 128 for IPv6",
+            ))
+        }
+    }
+
+    /// The address.
+    pub const fn address(self) -> IpAddr {
+        self.address
+    }
+
+    /// The length of the on-link prefix in bits.
+    pub const fn prefix_len(self) -> u8 {
+        self.prefix_len
+    }
+}
+
+impl FromStr for InterfaceAddr {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let malformed = || {
+            let rule = "must be an address, '/' and a prefix length, as in 10.89.0.1/24";
+            Invalid::new("interface address", text, rule)
+        };
+        let (address, prefix_len) = text.split_once('/').ok_or_else(malformed)?;
+        Self::new(
+            address.parse().map_err(|_| malformed())?,
+            prefix_len.parse().map_err(|_| malformed())?,
+        )
+    }
+}
+
+impl TryFrom<String> for InterfaceAddr {
+    type Error = Invalid;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<InterfaceAddr> for String {
+    fn from(address: InterfaceAddr) -> Self {
+        address.to_string()
+    }
+}
+
+impl fmt::Display for InterfaceAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix_len)
+    }
+}
+
+impl fmt::Debug for InterfaceAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}

@@ -25,6 +25,7 @@ mod invalid;
 pub mod limits;
 mod name;
 mod network;
+mod patch;
 mod query;
 mod update;
 
@@ -36,5 +37,6 @@ pub use instance::{Health, Instance, Lifecycle, Locality, Metadata, Tag, Tags, W
 pub use invalid::Invalid;
 pub use name::{InterfaceName, NetworkName, SandboxName, ServiceName};
 pub use network::{AttachSpec, Mtu, NetworkSpec, Segment};
+pub use patch::Patch;
 pub use query::{HealthFilter, LifecycleFilter, Query};
 pub use update::{Revision, Update};

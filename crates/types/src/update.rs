@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::{Instance, InstanceId};
 
-/// A point in the history of a store: 0 before the first change, then one more for each change.
+/// A point in the history of a store: one more with each change, and 0 before every change there can be.
 ///
 /// One revision may touch many instances, as when a session ends; it is never split.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,0 +1,68 @@
+//! What a store may answer instead of doing.
+
+use netloft_types::{InstanceId, Invalid};
+
+/// Why a store did not do what it was asked to do. A refused command changed nothing.
+///
+/// No variant names a session: whoever knows the id of a session can end it, and errors are logged.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The session was never opened, was closed, or has expired. Its owner opens a new one and registers
+    /// again.
+    #[error("session is not open: never opened, closed, or expired")]
+    SessionNotFound,
+    /// The session is open with another time to live.
+    #[error("session is open already, with another time to live")]
+    SessionExists,
+    /// There is no such instance, so nothing to change or to remove.
+    #[error("instance {id} is not registered")]
+    InstanceNotFound {
+        /// The instance asked for.
+        id: InstanceId,
+    },
+    /// The instance was registered by another session, which alone may change it.
+    #[error("instance {id} belongs to another session")]
+    InstanceHeld {
+        /// The instance in question.
+        id: InstanceId,
+    },
+    /// A value breaks a rule of the vocabulary.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// A bound on memory is reached. It is an option of the store.
+    #[error("limit {limit} = {max} is reached")]
+    Exhausted {
+        /// The option, by its name.
+        limit: &'static str,
+        /// Its value.
+        max: usize,
+    },
+}
+
+impl Error {
+    /// Whether what the command is about does not exist.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::SessionNotFound | Self::InstanceNotFound { .. })
+    }
+
+    /// Whether what the command is about belongs to someone else.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::SessionExists | Self::InstanceHeld { .. })
+    }
+
+    /// Whether the command can never succeed as it is.
+    pub fn is_invalid(&self) -> bool {
+        matches!(self, Self::Invalid(_))
+    }
+
+    /// Whether a limit is reached; the same command may succeed once others have gone.
+    pub fn is_exhausted(&self) -> bool {
+        matches!(self, Self::Exhausted { .. })
+    }
+}
+
+/// The store of a watch has gone, and everything it published was delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the watched store has closed")]
+pub struct Closed;

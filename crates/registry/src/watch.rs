@@ -1,0 +1,276 @@
+//! How changes reach those who watch: they pull, nobody pushes.
+//!
+//! A [`Feed`] is the published side of a store: the current instances and one bounded history of changes.
+//! A [`Watch`] is a query, a position in that history and a place to wait: it has no queue, so a slow reader
+//! costs nothing and slows nobody. When its position has fallen off the history it gets a new snapshot.
+//!
+//! Everything published sits behind one lock, held for pointer swaps and copies, never across an await.
+//! One lock per service, or a concurrent map of lists, would let a reader see a session's end in one service
+//! and not yet in another; with one lock a list is exactly one revision of the whole store, and a read costs
+//! the same on a small machine.
+
+use std::fmt;
+use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use netloft_types::{Health, Instance, InstanceId, Query, Revision, ServiceName, Update};
+use tokio::sync::Notify;
+
+use crate::view::{List, View};
+use crate::{Change, Closed, Error, ServiceSummary, Services, Snapshot};
+
+/// How much a feed remembers, and for how many.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FeedOptions {
+    /// Changed instances in the history, which is how far back a watch can be resumed.
+    ///
+    /// The default of 16,384 covers half a minute, a client's reconnection, at the 463 changes a second that
+    /// a million hosts with an instance life of one day make; an ordinary cluster gets hours. Full, it takes
+    /// some 25 MiB beyond what is registered anyway.
+    pub history_len_max: usize,
+    /// Watches. The default of 65,536 is some 40 MiB, with the task that reads each.
+    pub watchers_max: usize,
+}
+
+impl Default for FeedOptions {
+    fn default() -> Self {
+        Self { history_len_max: 16_384, watchers_max: 65_536 }
+    }
+}
+
+/// The published side of a store: what it answers reads and watches from. A cheap handle, to be cloned.
+///
+/// A store publishes each [`Change`] here, in order, once it holds: for a store that promises durability,
+/// once it is on disk.
+#[derive(Clone)]
+pub struct Feed {
+    view: Arc<RwLock<View>>,
+    watchers_max: usize,
+}
+
+impl Feed {
+    /// Makes a feed of nothing at the revision `start`.
+    pub fn new(start: Revision, options: &FeedOptions) -> Self {
+        Self {
+            view: Arc::new(RwLock::new(View::new(start, options.history_len_max))),
+            watchers_max: options.watchers_max,
+        }
+    }
+
+    /// Makes a change visible to all readers at once, and wakes the watchers that may care.
+    ///
+    /// # Panics
+    ///
+    /// If the change is not newer than all before it: a store that publishes out of order is broken.
+    pub fn publish(&self, change: Change) {
+        let wake = self.write().push(change);
+        for place in wake {
+            place.notify_waiters();
+        }
+    }
+
+    /// Ends the feed: a watch that has read everything gets [`Closed`] from now on.
+    pub fn close(&self) {
+        // A poisoned feed is as good as closed; and this runs in destructors, which must not panic.
+        let Ok(mut view) = self.view.write() else { return };
+        view.closed = true;
+        let wake = view.waiting();
+        drop(view);
+        for place in wake {
+            place.notify_waiters();
+        }
+    }
+
+    /// Finds one instance.
+    pub fn get(&self, id: &InstanceId) -> Option<Arc<Instance>> {
+        self.read().get(id)
+    }
+
+    /// Lists the instances that `query` selects.
+    pub fn list(&self, query: &Query) -> Snapshot {
+        let (at, list) = {
+            let view = self.read();
+            (view.at, view.list(query))
+        };
+        let instances = select(query, list);
+        Snapshot { at, instances }
+    }
+
+    /// Lists the services that have an instance.
+    pub fn services(&self) -> Services {
+        let (at, lists) = {
+            let view = self.read();
+            (view.at, view.lists())
+        };
+        let all = lists.into_iter().map(|(name, list)| summarize(name, &list)).collect();
+        Services { at, all }
+    }
+
+    /// Watches what `query` selects; see [`Store::watch`](crate::Store::watch).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Exhausted`] if there are too many watches.
+    pub fn watch(&self, query: Query, from: Option<Revision>) -> Result<Watch, Error> {
+        let mut view = self.write();
+        if view.watchers >= self.watchers_max {
+            return Err(Error::Exhausted { limit: "watchers_max", max: self.watchers_max });
+        }
+        let changed = view.add_watcher(&query);
+        // A revision that is yet to come is of another history than this one.
+        let position = from.filter(|from| *from <= view.at);
+        let told_at = position.unwrap_or(view.at);
+        drop(view);
+        Ok(Watch { feed: self.clone(), query, changed, position, told_at, told_published: 0 })
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, View> {
+        self.view.read().expect(POISONED)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, View> {
+        self.view.write().expect(POISONED)
+    }
+}
+
+const POISONED: &str = "an earlier panic left the feed half changed: it refuses further work";
+
+impl fmt::Debug for Feed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Feed").finish_non_exhaustive()
+    }
+}
+
+/// A watch of what a query selects.
+///
+/// It delivers batches of [`Update`]s: first a `Reset`, unless it was resumed, then changes. What a consumer
+/// may rely on:
+///
+/// - **ordered**: revisions never go back;
+/// - **unique**: no change comes twice, not even after resuming;
+/// - **atomic**: a batch holds all of a revision or nothing of it;
+/// - **reliable**: nothing is missing between two batches; where that cannot be kept, because the reader was
+///   slower than the history is long, the next batch is a `Reset`;
+/// - **resumable**: a new watch of the same query, from the revision of the last update of the last batch,
+///   goes on as if it were the same watch. If the history no longer reaches back so far, or never had that
+///   revision, it begins with a `Reset`;
+/// - **progress never ahead**: a `Progress` comes after everything up to its revision;
+/// - **filter exact**: an instance comes by `Put` when it is selected, new or changed, and goes by `Delete`
+///   when it no longer is, whether removed or merely changed.
+///
+/// A batch ends with a `Progress` if the watch got further than its last change. A watch that has had nothing
+/// to say while a quarter of the history turned over says `Progress` by itself, so that it can still be
+/// resumed however quiet its service is. That is counted in changes and not in seconds, because changes
+/// are what pushes a revision out of the history: a store at rest sends nothing at all.
+pub struct Watch {
+    feed: Feed,
+    query: Query,
+    changed: Arc<Notify>,
+    /// Everything up to here was delivered or is not selected; a `Reset` is due if there is none.
+    position: Option<Revision>,
+    /// The last revision the consumer heard of, and how far the history was then.
+    told_at: Revision,
+    told_published: u64,
+}
+
+impl Watch {
+    /// The query that selects what is watched.
+    pub fn query(&self) -> &Query {
+        &self.query
+    }
+
+    /// Waits for the next batch, which is never empty.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] once the store has gone and everything it published was delivered.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost if the future is dropped: the next call delivers what this one would have.
+    pub async fn next(&mut self) -> Result<Vec<Update>, Closed> {
+        // A reader that always finds news would otherwise never let others on its thread have a turn.
+        tokio::task::coop::consume_budget().await;
+        let changed = Arc::clone(&self.changed);
+        loop {
+            // Made before looking, so that a change between looking and waiting is not slept through.
+            let woken = changed.notified();
+            if let Some(batch) = self.read()? {
+                return Ok(batch);
+            }
+            woken.await;
+        }
+    }
+
+    /// Reads what there is to deliver now. Everything it changes in `self`, it returns.
+    fn read(&mut self) -> Result<Option<Vec<Update>>, Closed> {
+        let feed = self.feed.clone();
+        let view = feed.read();
+        let Some(news) = self.position.and_then(|position| view.news(&self.query, position)) else {
+            let list = view.list(&self.query);
+            let at = view.at;
+            self.advance(at, view.published);
+            drop(view);
+            let all = select(&self.query, list);
+            return Ok(Some(vec![Update::Reset { at, all }]));
+        };
+        let mut batch = news.updates;
+        let unsaid = news.reached > batch.last().map_or(self.told_at, Update::at);
+        if unsaid && (!batch.is_empty() || view.is_progress_due(self.told_published)) {
+            batch.push(Update::Progress { at: news.reached });
+        }
+        if !batch.is_empty() {
+            self.advance(news.reached, view.published);
+            return Ok(Some(batch));
+        }
+        if view.closed {
+            return Err(Closed);
+        }
+        self.position = Some(news.reached);
+        Ok(None)
+    }
+
+    fn advance(&mut self, at: Revision, published: u64) {
+        self.position = Some(at);
+        self.told_at = at;
+        self.told_published = published;
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if let Ok(mut view) = self.feed.view.write() {
+            view.remove_watcher(&self.query);
+        }
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch")
+            .field("query", &self.query)
+            .field("position", &self.position)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What `query` selects of a list of its scope: most often all of it, which is then shared.
+fn select(query: &Query, list: List) -> List {
+    if list.iter().all(|instance| query.matches(instance)) {
+        return list;
+    }
+    let selected = list.iter().filter(|instance| query.matches(instance));
+    selected.cloned().collect()
+}
+
+fn summarize(name: ServiceName, list: &List) -> ServiceSummary {
+    let count =
+        |selected: &dyn Fn(&Instance) -> bool| list.iter().filter(|instance| selected(instance)).count();
+    let usable = Query::service(name.clone());
+    ServiceSummary {
+        instances: list.len(),
+        passing: count(&|instance| instance.health == Health::Passing),
+        critical: count(&|instance| instance.health == Health::Critical),
+        usable: count(&|instance| usable.matches(instance)),
+        name,
+    }
+}

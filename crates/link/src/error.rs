@@ -1,0 +1,169 @@
+//! What can go wrong with a link.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use netloft_netns::NetnsId;
+use nix::libc;
+
+/// An operation on a link failed.
+///
+/// The kernel's number is always within reach: [`Error::raw_os_error`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The namespace could not be entered to open a socket there.
+    #[error("cannot reach the network namespace")]
+    Enter {
+        /// Why.
+        source: netloft_netns::Error,
+    },
+    /// The socket could not be opened in the namespace.
+    #[error("cannot open a netlink socket in {netns}")]
+    Open {
+        /// The namespace.
+        netns: NetnsId,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The kernel refused a request.
+    #[error("cannot {operation} {object}")]
+    Refused {
+        /// What we were doing.
+        operation: &'static str,
+        /// To what.
+        object: String,
+        /// The kernel's answer.
+        source: Refusal,
+    },
+    /// The request could not be sent, or no answer came. Whether it was carried out is unknown.
+    #[error("no answer from the kernel to: {operation} {object}")]
+    Unanswered {
+        /// What we were doing.
+        operation: &'static str,
+        /// To what.
+        object: String,
+        /// What the socket said.
+        source: io::Error,
+    },
+    /// The kernel answered in a way we do not understand.
+    #[error("cannot understand the kernel's answer to: {operation} {object}")]
+    Malformed {
+        /// What we were doing.
+        operation: &'static str,
+        /// To what.
+        object: String,
+        /// Where reading stopped.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A list changed under the kernel's hands each time it was read.
+    #[error("cannot {operation} {object}: interrupted {attempts} times by changes")]
+    Interrupted {
+        /// What we were doing.
+        operation: &'static str,
+        /// To what.
+        object: String,
+        /// How often it was tried.
+        attempts: u32,
+    },
+    /// The kernel acknowledged a new link, but does not show it.
+    #[error("the new link {name} is not there")]
+    Vanished {
+        /// Its name.
+        name: String,
+    },
+    /// A kernel setting could not be written.
+    #[error("cannot write {path}")]
+    Setting {
+        /// The file of the setting.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// The kernel's error number, if the kernel was asked.
+    pub fn raw_os_error(&self) -> Option<i32> {
+        match self {
+            Self::Enter { source } => source.raw_os_error(),
+            Self::Refused { source, .. } => Some(source.errno()),
+            Self::Open { source, .. } | Self::Unanswered { source, .. } | Self::Setting { source, .. } => {
+                source.raw_os_error()
+            }
+            Self::Malformed { .. } | Self::Interrupted { .. } | Self::Vanished { .. } => None,
+        }
+    }
+
+    /// Whether the link, address or route is there already.
+    pub fn is_exists(&self) -> bool {
+        self.is_errno(libc::EEXIST)
+    }
+
+    /// Whether the link, address or route is not there.
+    pub fn is_not_found(&self) -> bool {
+        [libc::ENODEV, libc::ENOENT, libc::ESRCH, libc::EADDRNOTAVAIL]
+            .into_iter()
+            .any(|errno| self.is_errno(errno))
+    }
+
+    /// Whether privilege over the namespace is missing.
+    pub fn is_permission_denied(&self) -> bool {
+        match self {
+            Self::Enter { source } => source.is_permission_denied(),
+            _ => self.is_errno(libc::EPERM) || self.is_errno(libc::EACCES),
+        }
+    }
+
+    /// Whether the bridge takes no more ports: the kernel's limit is 1,023 (`BR_MAX_PORTS`).
+    pub fn is_bridge_full(&self) -> bool {
+        self.is_errno(libc::EXFULL)
+    }
+
+    /// Whether the same call may succeed if made again.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Unanswered { .. } | Self::Interrupted { .. })
+            || self.is_errno(libc::ENOMEM)
+            || self.is_errno(libc::ENOBUFS)
+    }
+
+    fn is_errno(&self, errno: i32) -> bool {
+        self.raw_os_error() == Some(errno)
+    }
+}
+
+/// Why the kernel refused a request: an error number and, often, a sentence (extended acknowledgement).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    errno: i32,
+    explanation: Option<String>,
+}
+
+impl Refusal {
+    pub(crate) fn new(errno: i32, explanation: Option<String>) -> Self {
+        Self { errno, explanation }
+    }
+
+    /// The error number, positive.
+    pub fn errno(&self) -> i32 {
+        self.errno
+    }
+
+    /// The kernel's own words.
+    pub fn explanation(&self) -> Option<&str> {
+        self.explanation.as_deref()
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        io::Error::from_raw_os_error(self.errno).fmt(f)?;
+        match &self.explanation {
+            Some(explanation) => write!(f, ": {explanation}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}

@@ -1,0 +1,100 @@
+//! One request to the kernel: the message, and how to speak of it when it fails.
+
+use std::io;
+
+use rtnetlink::LinkUnspec;
+use rtnetlink::packet_core::{DecodeError, NLM_F_CREATE, NLM_F_EXCL};
+use rtnetlink::packet_route::address::AddressMessage;
+use rtnetlink::packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
+use rtnetlink::packet_route::route::RouteMessage;
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use crate::{Error, Refusal};
+
+/// A message, and what it does to what.
+pub(crate) struct Request {
+    operation: &'static str,
+    object: String,
+    pub(crate) flags: u16,
+    pub(crate) message: RouteNetlinkMessage,
+}
+
+/// Makes something new, or fails with `EEXIST`.
+const NEW: u16 = NLM_F_CREATE | NLM_F_EXCL;
+
+impl Request {
+    pub(crate) fn create_link(operation: &'static str, object: &str, link: LinkMessage) -> Self {
+        Self::new(operation, object, NEW, RouteNetlinkMessage::NewLink(link))
+    }
+
+    pub(crate) fn set_link(operation: &'static str, object: &str, link: LinkMessage) -> Self {
+        Self::new(operation, object, 0, RouteNetlinkMessage::SetLink(link))
+    }
+
+    pub(crate) fn delete_links(operation: &'static str, object: &str, link: LinkMessage) -> Self {
+        Self::new(operation, object, 0, RouteNetlinkMessage::DelLink(link))
+    }
+
+    /// Asks for one link by name.
+    pub(crate) fn get_link(operation: &'static str, name: &str) -> Self {
+        let mut link = LinkUnspec::new_with_name(name).build();
+        link.attributes.push(without_statistics());
+        Self::new(operation, name, 0, RouteNetlinkMessage::GetLink(link))
+    }
+
+    pub(crate) fn add_address(object: &str, address: AddressMessage) -> Self {
+        let message = RouteNetlinkMessage::NewAddress(address);
+        Self::new("add address", object, NEW, message)
+    }
+
+    pub(crate) fn add_route(object: &str, route: RouteMessage) -> Self {
+        let message = RouteNetlinkMessage::NewRoute(route);
+        Self::new("add route", object, NEW, message)
+    }
+
+    /// Asks for all links.
+    pub(crate) fn list_links() -> Self {
+        let mut link = LinkMessage::default();
+        link.attributes.push(without_statistics());
+        Self::new("list", "links", 0, RouteNetlinkMessage::GetLink(link))
+    }
+
+    /// Asks for all addresses.
+    pub(crate) fn list_addresses() -> Self {
+        let message = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+        Self::new("list", "addresses", 0, message)
+    }
+
+    /// Asks for all routes of a family. Not of a table: a namespace that has no route yet has no table
+    /// either, and the kernel calls that an error.
+    pub(crate) fn list_routes(family: AddressFamily) -> Self {
+        let mut route = RouteMessage::default();
+        route.header.address_family = family;
+        Self::new("list", "routes", 0, RouteNetlinkMessage::GetRoute(route))
+    }
+
+    fn new(operation: &'static str, object: &str, flags: u16, message: RouteNetlinkMessage) -> Self {
+        Self { operation, object: object.to_owned(), flags, message }
+    }
+
+    pub(crate) fn refused(&self, source: Refusal) -> Error {
+        Error::Refused { operation: self.operation, object: self.object.clone(), source }
+    }
+
+    pub(crate) fn unanswered(&self, source: io::Error) -> Error {
+        Error::Unanswered { operation: self.operation, object: self.object.clone(), source }
+    }
+
+    pub(crate) fn malformed(&self, source: DecodeError) -> Error {
+        Error::Malformed { operation: self.operation, object: self.object.clone(), source: source.into() }
+    }
+
+    pub(crate) fn interrupted(&self, attempts: u32) -> Error {
+        Error::Interrupted { operation: self.operation, object: self.object.clone(), attempts }
+    }
+}
+
+/// Leaves out the packet counters, two thirds of the bytes of a link.
+fn without_statistics() -> LinkAttribute {
+    LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])
+}

@@ -1,0 +1,79 @@
+//! The socket: datagrams to the kernel and back.
+
+use std::io;
+
+use nix::libc;
+use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::time::{TimeVal, TimeValLike};
+use rtnetlink::sys::protocols::NETLINK_ROUTE;
+use rtnetlink::sys::{Socket, SocketAddr};
+
+/// Something that carries netlink datagrams: the socket, and in unit tests a script.
+pub(crate) trait Wire {
+    /// Sends one datagram.
+    fn send(&mut self, datagram: &[u8]) -> io::Result<()>;
+
+    /// Receives one datagram from the kernel into `buffer`, in place of what is there.
+    fn receive(&mut self, buffer: &mut Vec<u8>) -> io::Result<()>;
+}
+
+/// How long to wait for an answer. The kernel answers before `send` returns, so this bounds only a bug; it
+/// is not a pace.
+const ANSWER_TIMEOUT_SECONDS: i64 = 5;
+
+/// The largest datagram the kernel sends in a dump is 32 KiB, and it looks at the size of this buffer first
+/// (`netlink_recvmsg`, `max_recvmsg_len`).
+const BUFFER_LEN: usize = 64 * 1024;
+
+/// A netlink socket for links, addresses and routes.
+pub(crate) struct RouteSocket(Socket);
+
+impl RouteSocket {
+    /// Opens a socket in the namespace of the calling thread, where it stays.
+    pub(crate) fn open() -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.bind_auto()?;
+        // The kernel's own words with each refusal, without an echo of the request in front of them.
+        socket.set_ext_ack(true)?;
+        socket.set_cap_ack(true)?;
+        // Without it the kernel ignores what it does not understand in a dump request.
+        socket.set_netlink_get_strict_chk(true)?;
+        let timeout = TimeVal::seconds(ANSWER_TIMEOUT_SECONDS);
+        setsockopt(&socket, sockopt::ReceiveTimeout, &timeout)?;
+        Ok(Self(socket))
+    }
+}
+
+impl Wire for RouteSocket {
+    fn send(&mut self, datagram: &[u8]) -> io::Result<()> {
+        let kernel = SocketAddr::new(0, 0);
+        retry_interrupted(|| self.0.send_to(datagram, &kernel, 0))?;
+        Ok(())
+    }
+
+    fn receive(&mut self, buffer: &mut Vec<u8>) -> io::Result<()> {
+        loop {
+            buffer.clear();
+            buffer.reserve(BUFFER_LEN);
+            // With MSG_TRUNC the length is that of the datagram, not of the part that fitted.
+            let receive = || self.0.recv_from(buffer, libc::MSG_TRUNC);
+            let (len, sender) = retry_interrupted(receive)?;
+            if len > buffer.len() {
+                return Err(io::ErrorKind::FileTooLarge.into());
+            }
+            // Other programs can send to our port; only port 0 is the kernel.
+            if sender.port_number() == 0 {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn retry_interrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            answer => return answer,
+        }
+    }
+}

@@ -1,1 +1,34 @@
-fn main() {}
+//! The Netloft registry as a process.
+
+mod args;
+mod run;
+mod settings;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use self::args::Args;
+use self::settings::Settings;
+
+/// What the operator said cannot be meant; the same code that the argument parser uses.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let settings = match Args::parse().options().and_then(Settings::of) {
+        Ok(settings) => settings,
+        Err(error) => return fail(&error, ExitCode::from(USAGE)),
+    };
+    match run::run(settings) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error, ExitCode::FAILURE),
+    }
+}
+
+/// Prints an error with its causes, on one line.
+fn fail(error: &anyhow::Error, code: ExitCode) -> ExitCode {
+    // There is nowhere left to report that the report failed.
+    let _ = writeln!(std::io::stderr(), "registry-server: {error:#}");
+    code
+}

@@ -1,0 +1,224 @@
+//! What can be set: by flag, by environment, in a file; the first that says something counts.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::Context as _;
+use clap::{Parser, ValueEnum};
+use serde::{Deserialize, Deserializer};
+
+/// The Netloft registry: keeps who serves what, and tells everybody who asks
+#[derive(Debug, Parser)]
+#[command(name = "registry-server", version)]
+pub(crate) struct Args {
+    /// A file in TOML with the long names of the options below as keys
+    #[arg(long, env = "NETLOFT_REGISTRY_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// The options, as far as they are set.
+#[derive(Debug, Default, PartialEq, Eq, clap::Args, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Options {
+    /// The TCP address to listen on, or none; port 0 takes a free one [default: 127.0.0.1:7400]
+    #[arg(long, env = "NETLOFT_REGISTRY_LISTEN", value_name = "ADDRESS")]
+    #[serde(deserialize_with = "parsed")]
+    pub(crate) listen: Option<OrNone<SocketAddr>>,
+    /// The unix socket to listen on, for its owner only, or none [default: /run/netloft/registry.sock as root,
+    /// else netloft/registry.sock in `$XDG_RUNTIME_DIR` if that is set]
+    #[arg(long, env = "NETLOFT_REGISTRY_UNIX", value_name = "PATH")]
+    #[serde(deserialize_with = "parsed")]
+    pub(crate) unix: Option<OrNone<PathBuf>>,
+    /// Listen beyond loopback although there is no authentication: whoever can connect can register and remove
+    #[arg(
+        long,
+        env = "NETLOFT_REGISTRY_INSECURE_ALLOW_REMOTE",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        value_name = "BOOL"
+    )]
+    pub(crate) insecure_allow_remote: Option<bool>,
+    /// Where registrations are kept [default: memory]
+    #[arg(long, env = "NETLOFT_REGISTRY_STORE", value_enum)]
+    pub(crate) store: Option<StoreKind>,
+    /// The most sessions that may be open [default: 65536]
+    #[arg(long, env = "NETLOFT_REGISTRY_SESSIONS_MAX", value_name = "NUMBER")]
+    pub(crate) sessions_max: Option<usize>,
+    /// The most instances that may be registered [default: 262144]
+    #[arg(long, env = "NETLOFT_REGISTRY_INSTANCES_MAX", value_name = "NUMBER")]
+    pub(crate) instances_max: Option<usize>,
+    /// The most instances that one session may register [default: 4096]
+    #[arg(long, env = "NETLOFT_REGISTRY_INSTANCES_PER_SESSION_MAX", value_name = "NUMBER")]
+    pub(crate) instances_per_session_max: Option<usize>,
+    /// The most watches that may be open [default: 65536]
+    #[arg(long, env = "NETLOFT_REGISTRY_WATCHERS_MAX", value_name = "NUMBER")]
+    pub(crate) watchers_max: Option<usize>,
+    /// Changes that are remembered, for watches to resume from [default: 16384]
+    #[arg(long, env = "NETLOFT_REGISTRY_HISTORY_LEN_MAX", value_name = "NUMBER")]
+    pub(crate) history_len_max: Option<usize>,
+    /// The most connections that are served at a time; more wait [default: 16384]
+    #[arg(long, env = "NETLOFT_REGISTRY_CONNECTIONS_MAX", value_name = "NUMBER")]
+    pub(crate) connections_max: Option<u32>,
+    /// The least important messages to log, on the standard error [default: info]
+    #[arg(long, env = "NETLOFT_REGISTRY_LOG", value_enum, value_name = "LEVEL")]
+    pub(crate) log: Option<LogLevel>,
+    /// How to log [default: full]
+    #[arg(long, env = "NETLOFT_REGISTRY_LOG_FORMAT", value_enum, value_name = "FORMAT")]
+    pub(crate) log_format: Option<LogFormat>,
+}
+
+/// Where registrations are kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum StoreKind {
+    /// In memory: gone with the process, after which clients register again
+    #[default]
+    Memory,
+}
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum LogLevel {
+    Off,
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+    Trace,
+}
+
+/// How a line of the log looks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum LogFormat {
+    /// One line each, with the module
+    #[default]
+    Full,
+    /// One short line each
+    Compact,
+}
+
+/// A value, or the word `none`, which is something else than not being set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum OrNone<T> {
+    Some(T),
+    None,
+}
+
+impl<T: FromStr> FromStr for OrNone<T> {
+    type Err = T::Err;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "none" => Ok(Self::None),
+            text => text.parse().map(Self::Some),
+        }
+    }
+}
+
+impl Args {
+    /// What is set, by whatever means.
+    pub(crate) fn options(self) -> anyhow::Result<Options> {
+        let file = self.config.as_deref().map(Options::read).transpose()?;
+        Ok(self.options.or(file.unwrap_or_default()))
+    }
+}
+
+impl Options {
+    fn read(path: &Path) -> anyhow::Result<Self> {
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        toml::from_str(&text).with_context(|| format!("cannot use {}", path.display()))
+    }
+
+    fn or(self, other: Self) -> Self {
+        Self {
+            listen: self.listen.or(other.listen),
+            unix: self.unix.or(other.unix),
+            insecure_allow_remote: self.insecure_allow_remote.or(other.insecure_allow_remote),
+            store: self.store.or(other.store),
+            sessions_max: self.sessions_max.or(other.sessions_max),
+            instances_max: self.instances_max.or(other.instances_max),
+            instances_per_session_max: self.instances_per_session_max.or(other.instances_per_session_max),
+            watchers_max: self.watchers_max.or(other.watchers_max),
+            history_len_max: self.history_len_max.or(other.history_len_max),
+            connections_max: self.connections_max.or(other.connections_max),
+            log: self.log.or(other.log),
+            log_format: self.log_format.or(other.log_format),
+        }
+    }
+}
+
+fn parsed<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err: std::fmt::Display>,
+{
+    let text = String::deserialize(deserializer)?;
+    let refused = |error| serde::de::Error::custom(format!("{text:?}: {error}"));
+    text.parse().map(Some).map_err(refused)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(text: &str) -> Options {
+        toml::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn a_flag_counts_more_than_the_file_and_the_file_more_than_nothing() {
+        let flags = Args::parse_from(["registry-server", "--listen", "127.0.0.1:1", "--log", "warn"]).options;
+        let options = flags.or(file("listen = \"127.0.0.1:2\"\ninstances-max = 7"));
+        assert_eq!(options.listen, Some(OrNone::Some("127.0.0.1:1".parse().unwrap())));
+        assert_eq!((options.instances_max, options.log), (Some(7), Some(LogLevel::Warn)));
+        assert_eq!(options.watchers_max, None);
+    }
+
+    #[test]
+    fn every_option_can_be_set_in_the_file() {
+        let options = file(
+            r#"
+            listen = "none"
+            unix = "/tmp/registry.sock"
+            insecure-allow-remote = true
+            store = "memory"
+            sessions-max = 1
+            instances-max = 2
+            instances-per-session-max = 3
+            watchers-max = 4
+            history-len-max = 5
+            connections-max = 6
+            log = "trace"
+            log-format = "compact"
+            "#,
+        );
+        let expected = Options {
+            listen: Some(OrNone::None),
+            unix: Some(OrNone::Some("/tmp/registry.sock".into())),
+            insecure_allow_remote: Some(true),
+            store: Some(StoreKind::Memory),
+            sessions_max: Some(1),
+            instances_max: Some(2),
+            instances_per_session_max: Some(3),
+            watchers_max: Some(4),
+            history_len_max: Some(5),
+            connections_max: Some(6),
+            log: Some(LogLevel::Trace),
+            log_format: Some(LogFormat::Compact),
+        };
+        assert_eq!(options, expected);
+    }
+
+    #[test]
+    fn a_key_that_is_not_an_option_is_refused_by_name() {
+        let error = toml::from_str::<Options>("lisen = \"127.0.0.1:1\"").unwrap_err();
+        assert!(error.to_string().contains("unknown field `lisen`"), "{error}");
+    }
+}

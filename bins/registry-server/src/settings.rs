@@ -1,0 +1,125 @@
+//! What the server does, once everything that can be set is.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::bail;
+use netloft_registry::{FeedOptions, Limits, StoreOptions};
+use netloft_rpc::ServerOptions;
+
+use crate::args::{LogFormat, LogLevel, Options, OrNone, StoreKind};
+
+/// Not registered with anyone; free on common systems.
+const PORT: u16 = 7400;
+
+/// Everything about a server. At least one of `listen` and `unix` is there.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Settings {
+    pub(crate) listen: Option<SocketAddr>,
+    pub(crate) unix: Option<PathBuf>,
+    pub(crate) store: StoreKind,
+    pub(crate) store_options: StoreOptions,
+    pub(crate) server_options: ServerOptions,
+    pub(crate) log: LogLevel,
+    pub(crate) log_format: LogFormat,
+}
+
+impl Settings {
+    /// Fills in the defaults, and refuses what must not be.
+    pub(crate) fn of(options: Options) -> anyhow::Result<Self> {
+        let listen = match options.listen {
+            None => Some(SocketAddr::from(([127, 0, 0, 1], PORT))),
+            Some(OrNone::Some(address)) => Some(address),
+            Some(OrNone::None) => None,
+        };
+        let unix = match options.unix {
+            None => default_socket(),
+            Some(OrNone::Some(path)) => Some(path),
+            Some(OrNone::None) => None,
+        };
+        if listen.is_none() && unix.is_none() {
+            bail!("there is nothing to listen on: set --listen or --unix");
+        }
+        let is_remote = listen.is_some_and(|address| !address.ip().is_loopback());
+        if let (Some(address), true) = (listen, is_remote && options.insecure_allow_remote != Some(true)) {
+            bail!(
+                "refusing to listen on {address}: there is no authentication yet, so whoever can connect could \
+                 register and remove anything; listen on a loopback address, or say --insecure-allow-remote"
+            );
+        }
+        let (limits, feed, server) = (Limits::default(), FeedOptions::default(), ServerOptions::default());
+        let per_session = options.instances_per_session_max;
+        Ok(Self {
+            listen,
+            unix,
+            store: options.store.unwrap_or_default(),
+            store_options: StoreOptions {
+                limits: Limits {
+                    sessions_max: options.sessions_max.unwrap_or(limits.sessions_max),
+                    instances_max: options.instances_max.unwrap_or(limits.instances_max),
+                    instances_per_session_max: per_session.unwrap_or(limits.instances_per_session_max),
+                },
+                feed: FeedOptions {
+                    history_len_max: options.history_len_max.unwrap_or(feed.history_len_max),
+                    watchers_max: options.watchers_max.unwrap_or(feed.watchers_max),
+                },
+            },
+            server_options: ServerOptions {
+                connections_max: options.connections_max.unwrap_or(server.connections_max),
+                ..server
+            },
+            log: options.log.unwrap_or_default(),
+            log_format: options.log_format.unwrap_or_default(),
+        })
+    }
+}
+
+/// Where this user's registry listens unless it is told otherwise; nowhere if the user has no place for sockets.
+fn default_socket() -> Option<PathBuf> {
+    let directory = if nix::unistd::geteuid().is_root() {
+        PathBuf::from("/run")
+    } else {
+        PathBuf::from(std::env::var_os("XDG_RUNTIME_DIR").filter(|directory| !directory.is_empty())?)
+    };
+    Some(directory.join("netloft/registry.sock"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listening_on(address: &str) -> Options {
+        Options { listen: Some(address.parse().unwrap()), ..Options::default() }
+    }
+
+    #[test]
+    fn the_default_is_loopback_with_the_bounds_of_the_libraries() {
+        let settings = Settings::of(Options::default()).unwrap();
+        assert_eq!(settings.listen, Some("127.0.0.1:7400".parse().unwrap()));
+        assert_eq!(settings.store_options, StoreOptions::default());
+        assert_eq!(settings.server_options, ServerOptions::default());
+    }
+
+    #[test]
+    fn an_address_beyond_loopback_needs_the_flag_that_says_what_it_is() {
+        for remote in ["0.0.0.0:7400", "[::]:7400", "192.0.2.1:7400"] {
+            let error = Settings::of(listening_on(remote)).unwrap_err().to_string();
+            assert!(error.contains(remote), "{error}");
+            assert!(
+                error.contains("no authentication") && error.contains("--insecure-allow-remote"),
+                "{error}"
+            );
+            let allowed = Options { insecure_allow_remote: Some(true), ..listening_on(remote) };
+            assert_eq!(Settings::of(allowed).unwrap().listen, Some(remote.parse().unwrap()));
+        }
+        for local in ["127.0.0.1:0", "127.1.2.3:7400", "[::1]:7400"] {
+            assert!(Settings::of(listening_on(local)).is_ok(), "{local}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_listens_nowhere_is_refused() {
+        let nowhere = Options { unix: Some(OrNone::None), ..listening_on("none") };
+        assert!(Settings::of(nowhere).unwrap_err().to_string().contains("nothing to listen on"));
+    }
+}

@@ -1,0 +1,260 @@
+//! Every call to a registry: the only place that knows both the wire and the vocabulary.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use netloft_proto::registry::v1 as wire;
+use netloft_proto::registry::v1::registry_client::RegistryClient;
+use netloft_proto::{from_wire, to_wire};
+use netloft_types::{Instance, InstanceId, Invalid, Patch, Query, Revision, ServiceName, SessionId, Update};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+use tonic::{Status, Streaming};
+
+use crate::connection::Connection;
+use crate::{Error, Operation};
+
+/// Bytes of an answer that are accepted: what a server sends at most, because a batch of a watch is not split.
+const ANSWER_LEN_MAX: usize = 64 * 1024 * 1024;
+/// A registry at a target. Cheap to clone; clones share one connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Calls {
+    rpc: RegistryClient<Channel>,
+    connection: Connection,
+}
+
+/// What a list was asked for, and the revision at which it was so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolved {
+    /// The revision. A watch of the same query can go on from here.
+    pub at: Revision,
+    /// The instances, in order of their ids.
+    pub instances: Vec<Arc<Instance>>,
+}
+
+/// A service at a glance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceSummary {
+    /// Its name.
+    pub name: ServiceName,
+    /// How many instances it has, whatever their health and lifecycle.
+    pub instances: u32,
+    /// How many of them a default query selects.
+    pub usable: u32,
+}
+
+impl Calls {
+    pub(crate) fn new(connection: Connection) -> Self {
+        let rpc = RegistryClient::new(connection.channel()).max_decoding_message_size(ANSWER_LEN_MAX);
+        Self { rpc, connection }
+    }
+
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    pub(crate) async fn open_session(&self, ttl: Duration) -> Result<SessionId, Error> {
+        let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+        let request = wire::OpenSessionRequest { ttl_ms };
+        let operation = Operation::OpenSession;
+        let answer = self.connection.call(&operation, self.rpc.clone().open_session(request)).await?;
+        answer.session_id.parse().map_err(|error| self.connection.malformed(&operation, error))
+    }
+
+    pub(crate) async fn close_session(&self, session: SessionId) -> Result<(), Error> {
+        let session_id = session.to_string();
+        let request = wire::CloseSessionRequest { session_id };
+        self.connection.call(&Operation::CloseSession, self.rpc.clone().close_session(request)).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn keep_alive(&self, session: SessionId) -> Result<Renewals, Error> {
+        let (requests, outgoing) = mpsc::channel(1);
+        let mut rpc = self.rpc.clone();
+        let answers = rpc.keep_alive(ReceiverStream::new(outgoing));
+        Ok(Renewals {
+            answers: self.connection.call(&Operation::RenewSession, answers).await?,
+            requests,
+            session_id: session.to_string(),
+            connection: self.connection.clone(),
+        })
+    }
+
+    pub(crate) async fn register(&self, session: SessionId, instance: &Instance) -> Result<Revision, Error> {
+        let request = wire::RegisterRequest {
+            session_id: session.to_string(),
+            instance: Some(to_wire::instance(instance)),
+        };
+        let operation = Operation::Register(instance.id.clone());
+        let answer = self.connection.call(&operation, self.rpc.clone().register(request)).await?;
+        Ok(Revision::new(answer.revision))
+    }
+
+    pub(crate) async fn update(
+        &self,
+        session: SessionId,
+        id: &InstanceId,
+        patch: &Patch,
+    ) -> Result<Revision, Error> {
+        let request = wire::UpdateRequest {
+            session_id: session.to_string(),
+            instance_id: id.to_string(),
+            weight: patch.weight.map(|weight| weight.number().into()),
+            tags: patch.tags.as_ref().map(|tags| wire::Tags { tags: to_wire::tags(tags) }),
+            metadata: patch
+                .metadata
+                .as_ref()
+                .map(|metadata| wire::Metadata { entries: to_wire::metadata(metadata) }),
+            health: patch.health.map(to_wire::health).unwrap_or_default().into(),
+            lifecycle: patch.lifecycle.map(to_wire::lifecycle).unwrap_or_default().into(),
+            locality: patch.locality.as_ref().map(to_wire::locality),
+        };
+        let operation = Operation::Update(id.clone());
+        let answer = self.connection.call(&operation, self.rpc.clone().update(request)).await?;
+        Ok(Revision::new(answer.revision))
+    }
+
+    pub(crate) async fn deregister(&self, session: SessionId, id: &InstanceId) -> Result<Revision, Error> {
+        let request =
+            wire::DeregisterRequest { session_id: session.to_string(), instance_id: id.to_string() };
+        let operation = Operation::Deregister(id.clone());
+        let answer = self.connection.call(&operation, self.rpc.clone().deregister(request)).await?;
+        Ok(Revision::new(answer.revision))
+    }
+
+    pub(crate) async fn get(&self, id: &InstanceId) -> Result<Instance, Error> {
+        let instance_id = id.to_string();
+        let request = wire::GetRequest { instance_id };
+        let operation = Operation::Get(id.clone());
+        let answer = self.connection.call(&operation, self.rpc.clone().get(request)).await?;
+        let missing = || Invalid::new("instance", "", "must be there");
+        let instance = answer.instance.ok_or_else(missing).and_then(from_wire::instance);
+        instance.map_err(|error| self.connection.malformed(&operation, error))
+    }
+
+    pub(crate) async fn services(&self) -> Result<Vec<ServiceSummary>, Error> {
+        let request = wire::ListServicesRequest {};
+        let operation = Operation::ListServices;
+        let answer = self.connection.call(&operation, self.rpc.clone().list_services(request)).await?;
+        let summaries = answer.services.into_iter().map(summary).collect::<Result<_, _>>();
+        summaries.map_err(|error| self.connection.malformed(&operation, error))
+    }
+
+    pub(crate) async fn resolve(&self, query: &Query) -> Result<Resolved, Error> {
+        let request = wire::ResolveRequest { query: Some(to_wire::query(query)) };
+        let operation = Operation::Resolve(query.service.clone());
+        let answer = self.connection.call(&operation, self.rpc.clone().resolve(request)).await?;
+        let instances = answer.instances.into_iter().map(|wire| from_wire::instance(wire).map(Arc::new));
+        Ok(Resolved {
+            at: Revision::new(answer.revision),
+            instances: instances
+                .collect::<Result<_, _>>()
+                .map_err(|error| self.connection.malformed(&operation, error))?,
+        })
+    }
+
+    pub(crate) async fn watch(&self, query: &Query, after: Option<Revision>) -> Result<Watch, Error> {
+        let request = wire::WatchRequest {
+            query: Some(to_wire::query(query)),
+            after_revision: after.map(Revision::number),
+        };
+        let operation = Operation::Watch(query.service.clone());
+        let batches = self.connection.call(&operation, self.rpc.clone().watch(request)).await?;
+        Ok(Watch { batches, operation, connection: self.connection.clone() })
+    }
+}
+
+fn summary(wire: wire::ServiceSummary) -> Result<ServiceSummary, Invalid> {
+    Ok(ServiceSummary { name: wire.name.parse()?, instances: wire.instances, usable: wire.usable })
+}
+
+/// An open stream of renewals of one session.
+#[derive(Debug)]
+pub(crate) struct Renewals {
+    requests: mpsc::Sender<wire::KeepAliveRequest>,
+    answers: Streaming<wire::KeepAliveResponse>,
+    session_id: String,
+    connection: Connection,
+}
+
+/// What the registry said to a renewal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Renewal {
+    Renewed,
+    /// There is no such session any more.
+    Lost,
+}
+
+impl Renewals {
+    /// Renews the session, and waits for the answer at most for `timeout`.
+    pub(crate) async fn renew(&mut self, timeout: Duration) -> Result<Renewal, Error> {
+        let session_id = self.session_id.clone();
+        let answered = async {
+            // The stream has room for one request and there is never a second, so this fails only if it is
+            // broken; and then there is an answer that says why.
+            let _ = self.requests.send(wire::KeepAliveRequest { session_id }).await;
+            self.answers.message().await
+        };
+        match tokio::time::timeout(timeout, answered).await {
+            Ok(answer) => self.read(answer),
+            Err(_) => Err(self.connection.timed_out(&Operation::RenewSession, timeout)),
+        }
+    }
+
+    /// Waits until the stream breaks, as it does when the registry goes away between two renewals.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost if the future is dropped.
+    pub(crate) async fn broken(&mut self) -> Error {
+        loop {
+            let answer = self.answers.message().await;
+            if let Err(error) = self.read(answer) {
+                return error;
+            }
+        }
+    }
+
+    fn read(&self, answer: Result<Option<wire::KeepAliveResponse>, Status>) -> Result<Renewal, Error> {
+        match answer {
+            Ok(Some(answer)) if answer.ttl_ms == 0 => Ok(Renewal::Lost),
+            Ok(Some(_)) => Ok(Renewal::Renewed),
+            Ok(None) => Err(self.connection.ended(&Operation::RenewSession)),
+            Err(status) => Err(self.connection.failed(&Operation::RenewSession, &status)),
+        }
+    }
+}
+
+/// A watch: batches of updates, as they come.
+///
+/// Apply whole batches only. After an error the watch is over; a new one of the same query goes on after the
+/// revision of the last update received.
+#[derive(Debug)]
+pub struct Watch {
+    batches: Streaming<wire::WatchResponse>,
+    operation: Operation,
+    connection: Connection,
+}
+
+impl Watch {
+    /// Waits for the next batch, which is never empty.
+    ///
+    /// It may take days: a service at rest sends nothing. Meanwhile the connection is probed, so a registry that
+    /// has vanished is noticed within 15 seconds.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost if the future is dropped: the next call waits for the same batch.
+    pub async fn next(&mut self) -> Result<Vec<Update>, Error> {
+        match self.batches.message().await {
+            Ok(Some(batch)) => {
+                let updates = batch.updates.into_iter().map(from_wire::update);
+                let updates = updates.collect::<Result<_, _>>();
+                updates.map_err(|error| self.connection.malformed(&self.operation, error))
+            }
+            Ok(None) => Err(self.connection.ended(&self.operation)),
+            Err(status) => Err(self.connection.failed(&self.operation, &status)),
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The client of a registry.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use netloft_balance::Strategy;
+use netloft_types::{Instance, InstanceId, Query, Revision};
+
+use crate::calls::{Calls, Resolved, ServiceSummary, Watch};
+use crate::connection::Connection;
+use crate::registration::{RegisterOptions, Registration, Registrations};
+use crate::session::Session;
+use crate::{Balanced, Discovery, Error, Target};
+
+/// What can be chosen about a client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientOptions {
+    /// The longest wait for a connection. The default of 2 seconds allows for one lost packet.
+    pub connect_timeout: Duration,
+    /// The longest wait for an answer, connecting included. The default is 5 seconds.
+    pub call_timeout: Duration,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self { connect_timeout: Duration::from_secs(2), call_timeout: Duration::from_secs(5) }
+    }
+}
+
+/// A client of one registry. Cheap to clone; clones share one connection, and the registrations.
+#[derive(Debug, Clone)]
+pub struct Client {
+    calls: Calls,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// By time to live. Each is kept by its registrations.
+    sessions: Mutex<BTreeMap<Duration, Weak<Session>>>,
+    registrations: Registrations,
+}
+
+impl Client {
+    /// Makes a client of the registry at `target`, which is connected to when it is first needed.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime with I/O and time enabled.
+    pub fn connect(target: Target) -> Self {
+        Self::connect_with(target, &ClientOptions::default())
+    }
+
+    /// Like [`connect`](Self::connect), with options.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime with I/O and time enabled.
+    pub fn connect_with(target: Target, options: &ClientOptions) -> Self {
+        Self { calls: Calls::new(Connection::lazy(target, options)), shared: Arc::default() }
+    }
+
+    /// Where the registry is.
+    pub fn target(&self) -> &Target {
+        self.calls.connection().target()
+    }
+
+    /// Registers an instance, and keeps it registered for as long as the guard lives.
+    ///
+    /// An instance registered through this client already is replaced, and its guard of before lets go of it. An
+    /// instance that could not be registered in the first place is not tried again.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the instance is removed again, as when a guard is dropped.
+    pub async fn register(
+        &self,
+        instance: Instance,
+        options: RegisterOptions,
+    ) -> Result<Registration, Error> {
+        let session = self.session(options.ttl);
+        let calls = self.calls.clone();
+        self.shared.registrations.register(calls, session, instance).await
+    }
+
+    /// Finds an instance by id, whatever its health and lifecycle. Nothing is lost if the future is dropped, here
+    /// and in the other lookups.
+    pub async fn get(&self, id: &InstanceId) -> Result<Instance, Error> {
+        self.calls.get(id).await
+    }
+
+    /// Lists the services that have an instance, in order of their names.
+    pub async fn services(&self) -> Result<Vec<ServiceSummary>, Error> {
+        self.calls.services().await
+    }
+
+    /// Lists the instances that `query` selects, now. To call a service often, [`discover`](Self::discover) it.
+    pub async fn resolve(&self, query: &Query) -> Result<Resolved, Error> {
+        self.calls.resolve(query).await
+    }
+
+    /// Watches what `query` selects: from now on, or after a revision got from a watch of the same query. It ends
+    /// with the connection; [`discover`](Self::discover) goes on by itself.
+    pub async fn watch(&self, query: &Query, after: Option<Revision>) -> Result<Watch, Error> {
+        self.calls.watch(query, after).await
+    }
+
+    /// Follows what `query` selects, in a task, through whatever happens to the registry.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn discover(&self, query: Query) -> Discovery {
+        Discovery::start(self.calls.clone(), query)
+    }
+
+    /// Follows what `query` selects, and chooses from it by `strategy`.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn balance(&self, query: Query, strategy: impl Strategy + 'static) -> Balanced {
+        Balanced::start(self.calls.clone(), query, Box::new(strategy))
+    }
+
+    /// The session of that time to live; a new one if none is left.
+    fn session(&self, ttl: Duration) -> Arc<Session> {
+        // A map of weak references has no state that a panic could leave half changed.
+        let mut sessions = self.shared.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(session) = sessions.get(&ttl).and_then(Weak::upgrade) {
+            return session;
+        }
+        sessions.retain(|_, session| session.strong_count() > 0);
+        let session = Arc::new(Session::start(self.calls.clone(), ttl));
+        sessions.insert(ttl, Arc::downgrade(&session));
+        session
+    }
+}

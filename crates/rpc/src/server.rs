@@ -1,0 +1,181 @@
+//! A gRPC server: services, listeners, and an orderly end.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use netloft_proto::DESCRIPTORS;
+use netloft_proto::registry::v1::registry_server::RegistryServer;
+use netloft_registry::Store;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::sleep;
+use tonic::body::Body;
+use tonic::codegen::{Service as HttpService, http};
+use tonic::server::NamedService;
+use tonic::service::{Routes, RoutesBuilder};
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+use tracing::{info, warn};
+
+use crate::incoming::incoming;
+use crate::limits::{self, ANSWER_LEN_MAX, REQUEST_LEN_MAX};
+use crate::phase::{Phase, Phases};
+use crate::service::Service;
+use crate::{Error, Listener};
+
+/// What can be chosen about a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerOptions {
+    /// Connections at a time; more wait in the kernel's backlog. The default of 16,384 is some 320 MiB of idle
+    /// ones; each also takes a file descriptor.
+    pub connections_max: u32,
+    /// How long a shutdown waits for calls to be finished. The default of 5 seconds is well below the 10 after
+    /// which container runtimes kill.
+    pub drain: Duration,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self { connections_max: 16_384, drain: Duration::from_secs(5) }
+    }
+}
+
+/// A server under construction: any number of gRPC services, beside which it serves `grpc.health.v1` for each
+/// of them and server reflection (v1 and v1alpha).
+pub struct Server {
+    options: ServerOptions,
+    routes: RoutesBuilder,
+    names: Vec<&'static str>,
+    phase: watch::Sender<Phase>,
+    phases: Phases,
+}
+
+impl Server {
+    /// Makes a server without services.
+    pub fn new(options: ServerOptions) -> Self {
+        let (phase, phases) = Phases::start();
+        Self { options, routes: Routes::builder(), names: Vec::new(), phase, phases }
+    }
+
+    /// Serves `store` as `netloft.registry.v1.Registry`.
+    #[must_use]
+    pub fn registry(self, store: Arc<dyn Store>) -> Self {
+        let service = RegistryServer::new(Service::new(store, self.phases.clone()))
+            .max_decoding_message_size(REQUEST_LEN_MAX)
+            .max_encoding_message_size(ANSWER_LEN_MAX);
+        self.service(service)
+    }
+
+    /// Serves another service, within the same [`limits`]: a call that is not answered in time is dropped where it
+    /// waits. Its callers are in the extensions of its requests, as [`Peer`](crate::Peer).
+    ///
+    /// The types of tonic are here because this is where two services of a process meet: whoever has one to add has
+    /// made it with tonic.
+    #[must_use]
+    pub fn service<S>(mut self, service: S) -> Self
+    where
+        S: HttpService<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send + 'static,
+    {
+        self.names.push(S::NAME);
+        self.routes.add_service(service);
+        self
+    }
+
+    /// Tells when the streams of an added service should end.
+    pub fn phases(&self) -> Phases {
+        self.phases.clone()
+    }
+
+    /// Serves until `shutdown`, then in order: accepts no more, calls itself not serving, ends the streams,
+    /// waits for calls to finish, and cuts the connections that are left. When it returns, none is.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the listeners are closed and all connections are cut.
+    pub async fn run(
+        self,
+        listeners: Vec<Listener>,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), Error> {
+        let Self { options, mut routes, names, phase, phases } = self;
+        let (health, health_service) = tonic_health::server::health_reporter();
+        for name in &names {
+            health.set_service_status(name, ServingStatus::Serving).await;
+        }
+        routes.add_service(health_service);
+        add_reflection(&mut routes, &names);
+
+        let slots = Arc::new(Semaphore::new(options.connections_max as usize));
+        let accepted = incoming(listeners, Arc::clone(&slots), phases.clone());
+        let begin_shutdown = async {
+            shutdown.await;
+            info!("shutting down");
+            stop_serving(health, &names).await;
+            phase.send_replace(Phase::Draining);
+        };
+        let serving = limits::server()
+            .add_routes(routes.routes())
+            .serve_with_incoming_shutdown(accepted, begin_shutdown);
+        let drained = async {
+            phases.draining().await;
+            sleep(options.drain).await;
+        };
+        let served = tokio::select! {
+            served = serving => served.map_err(Error::Serve),
+            () = drained => {
+                warn!(drain = ?options.drain, "connections are still open; cutting them");
+                Ok(())
+            }
+        };
+        phase.send_replace(Phase::Stopped);
+        // All slots at once are there when no connection has one.
+        let _ = slots.acquire_many(options.connections_max).await;
+        served
+    }
+}
+
+/// Serves `store` on `listener` until `shutdown`, and nothing else: [`Server`] in one call.
+///
+/// # Cancel safety
+///
+/// As [`Server::run`].
+pub async fn serve(
+    listener: Listener,
+    store: Arc<dyn Store>,
+    options: ServerOptions,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Error> {
+    Server::new(options).registry(store).run(vec![listener], shutdown).await
+}
+
+/// Tells those who watch the health, and then ends their watches, which have no end of their own.
+async fn stop_serving(mut health: HealthReporter, names: &[&'static str]) {
+    for name in names.iter().chain([&""]) {
+        health.set_service_status(name, ServingStatus::NotServing).await;
+        health.clear_service_status(name).await;
+    }
+}
+
+fn add_reflection(routes: &mut RoutesBuilder, names: &[&'static str]) {
+    let builder = || {
+        let mut builder = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .with_service_name("grpc.health.v1.Health");
+        for name in names {
+            builder = builder.with_service_name(*name);
+        }
+        builder
+    };
+    let well_formed = "the descriptors were made by the compiler of the schema";
+    let v1 = builder().with_service_name("grpc.reflection.v1.ServerReflection").build_v1();
+    routes.add_service(v1.expect(well_formed));
+    let v1alpha = builder().with_service_name("grpc.reflection.v1alpha.ServerReflection").build_v1alpha();
+    routes.add_service(v1alpha.expect(well_formed));
+}

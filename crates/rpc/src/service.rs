@@ -1,0 +1,249 @@
+//! The gRPC service: parse, ask the store, write the answer out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use netloft_proto::registry::v1 as wire;
+use netloft_proto::{from_wire, to_wire};
+use netloft_registry::{Command, Error, ServiceSummary, Store, Watch};
+use netloft_types::{InstanceId, Invalid, Patch, Query, Revision, SessionId};
+use rand::RngExt as _;
+use tonic::codegen::BoxStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::phase::Phases;
+use crate::sessions::Sessions;
+use crate::status;
+use crate::stream::unfold;
+
+/// Answers `netloft.registry.v1.Registry` from a store.
+pub(crate) struct Service {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    store: Arc<dyn Store>,
+    sessions: Sessions,
+    phases: Phases,
+}
+
+impl Service {
+    pub(crate) fn new(store: Arc<dyn Store>, phases: Phases) -> Self {
+        let sessions = Sessions::default();
+        let shared = Arc::new(Shared { store, sessions, phases });
+        Self { shared }
+    }
+
+    async fn apply(&self, command: Command) -> Result<u64, Status> {
+        let applied = self.shared.store.apply(command).await;
+        applied.map(|applied| applied.at.number()).map_err(|error| status::of(&error))
+    }
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+#[tonic::async_trait]
+impl wire::registry_server::Registry for Service {
+    async fn open_session(
+        &self,
+        request: Request<wire::OpenSessionRequest>,
+    ) -> Answer<wire::OpenSessionResponse> {
+        let ttl_ms = request.into_inner().ttl_ms;
+        let ttl = Duration::from_millis(ttl_ms);
+        let session = SessionId::from_number(rand::rng().random());
+        self.apply(Command::OpenSession { session, ttl: Some(ttl) }).await?;
+        self.shared.sessions.opened(session, ttl);
+        let session_id = session.to_string();
+        Ok(Response::new(wire::OpenSessionResponse { session_id, ttl_ms }))
+    }
+
+    type KeepAliveStream = BoxStream<wire::KeepAliveResponse>;
+
+    async fn keep_alive(
+        &self,
+        request: Request<Streaming<wire::KeepAliveRequest>>,
+    ) -> Answer<Self::KeepAliveStream> {
+        let state = (Arc::clone(&self.shared), Some(request.into_inner()));
+        let answers = unfold(state, |(shared, requests)| async move {
+            let mut requests = requests?;
+            match shared.next_renewal(&mut requests).await {
+                Ok(answer) => Some((Ok(answer?), (shared, Some(requests)))),
+                Err(status) => Some((Err(status), (shared, None))),
+            }
+        });
+        Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn close_session(
+        &self,
+        request: Request<wire::CloseSessionRequest>,
+    ) -> Answer<wire::CloseSessionResponse> {
+        let session = parse(&request.into_inner().session_id)?;
+        let revision = self.apply(Command::CloseSession { session }).await?;
+        self.shared.sessions.closed(session);
+        Ok(Response::new(wire::CloseSessionResponse { revision }))
+    }
+
+    async fn register(&self, request: Request<wire::RegisterRequest>) -> Answer<wire::RegisterResponse> {
+        let request = request.into_inner();
+        let session = parse(&request.session_id)?;
+        let missing = || status::invalid(&Invalid::new("instance", "", "must be there"));
+        let instance = from_wire::instance(request.instance.ok_or_else(missing)?)
+            .map_err(|error| status::invalid(&error))?;
+        let revision = self.apply(Command::Register { session, instance }).await?;
+        Ok(Response::new(wire::RegisterResponse { revision }))
+    }
+
+    async fn update(&self, request: Request<wire::UpdateRequest>) -> Answer<wire::UpdateResponse> {
+        let request = request.into_inner();
+        let session = parse(&request.session_id)?;
+        let id = parse(&request.instance_id)?;
+        let patch = patch(request).map_err(|error| status::invalid(&error))?;
+        let revision = self.apply(Command::Update { session, id, patch }).await?;
+        Ok(Response::new(wire::UpdateResponse { revision }))
+    }
+
+    async fn drain(&self, request: Request<wire::DrainRequest>) -> Answer<wire::DrainResponse> {
+        let request = request.into_inner();
+        let session = parse(&request.session_id)?;
+        let id = parse(&request.instance_id)?;
+        let patch = Patch::drain();
+        let revision = self.apply(Command::Update { session, id, patch }).await?;
+        Ok(Response::new(wire::DrainResponse { revision }))
+    }
+
+    async fn deregister(
+        &self,
+        request: Request<wire::DeregisterRequest>,
+    ) -> Answer<wire::DeregisterResponse> {
+        let request = request.into_inner();
+        let session = parse(&request.session_id)?;
+        let id = parse(&request.instance_id)?;
+        let revision = self.apply(Command::Deregister { session, id }).await?;
+        Ok(Response::new(wire::DeregisterResponse { revision }))
+    }
+
+    async fn get(&self, request: Request<wire::GetRequest>) -> Answer<wire::GetResponse> {
+        let id: InstanceId = parse(&request.into_inner().instance_id)?;
+        let found = self.shared.find(&id).await.map_err(|error| status::of(&error))?;
+        Ok(Response::new(found))
+    }
+
+    async fn list_services(
+        &self,
+        _: Request<wire::ListServicesRequest>,
+    ) -> Answer<wire::ListServicesResponse> {
+        let services = self.shared.store.services().await.map_err(|error| status::of(&error))?;
+        Ok(Response::new(wire::ListServicesResponse {
+            revision: services.at.number(),
+            services: services.all.iter().map(summary).collect(),
+        }))
+    }
+
+    async fn resolve(&self, request: Request<wire::ResolveRequest>) -> Answer<wire::ResolveResponse> {
+        let query = from_wire::query(request.into_inner().query).map_err(|error| status::invalid(&error))?;
+        let found = self.shared.store.list(&query).await.map_err(|error| status::of(&error))?;
+        Ok(Response::new(wire::ResolveResponse {
+            revision: found.at.number(),
+            instances: found.instances.iter().map(|instance| to_wire::instance(instance)).collect(),
+        }))
+    }
+
+    type WatchStream = BoxStream<wire::WatchResponse>;
+
+    async fn watch(&self, request: Request<wire::WatchRequest>) -> Answer<Self::WatchStream> {
+        let request = request.into_inner();
+        let query = from_wire::query(request.query).map_err(|error| status::invalid(&error))?;
+        let after = request.after_revision.map(Revision::new);
+        let watch = self.shared.store.watch(query, after).map_err(|error| status::of(&error))?;
+        let state = (self.shared.phases.clone(), Some(watch));
+        let batches = unfold(state, |(phases, watch)| async move {
+            let mut watch = watch?;
+            match next_batch(&phases, &mut watch).await {
+                Ok(batch) => Some((Ok(batch), (phases, Some(watch)))),
+                Err(status) => Some((Err(status), (phases, None))),
+            }
+        });
+        Ok(Response::new(Box::pin(batches)))
+    }
+}
+
+impl Shared {
+    /// Finds an instance and a revision at which it was so.
+    ///
+    /// Only lists tell their revision, so the list of its service is asked as well; again if the instance left
+    /// that service in between.
+    async fn find(&self, id: &InstanceId) -> Result<wire::GetResponse, Error> {
+        loop {
+            let not_found = || Error::InstanceNotFound { id: id.clone() };
+            let known = self.store.get(id).await?.ok_or_else(not_found)?;
+            let query = Query { service: Some(known.service.clone()), ..Query::everything() };
+            let list = self.store.list(&query).await?;
+            if let Ok(index) = list.instances.binary_search_by(|instance| instance.id.cmp(id)) {
+                return Ok(wire::GetResponse {
+                    revision: list.at.number(),
+                    instance: Some(to_wire::instance(&list.instances[index])),
+                });
+            }
+        }
+    }
+
+    /// Waits for a request to renew a session and answers it; `None` when the client has no more.
+    async fn next_renewal(
+        &self,
+        requests: &mut Streaming<wire::KeepAliveRequest>,
+    ) -> Result<Option<wire::KeepAliveResponse>, Status> {
+        let request = tokio::select! {
+            request = requests.message() => request?,
+            () = self.phases.draining() => return Err(status::shutting_down()),
+        };
+        let Some(wire::KeepAliveRequest { session_id }) = request else {
+            return Ok(None);
+        };
+        let session = parse(&session_id)?;
+        let ttl = match self.store.apply(Command::RenewSession { session }).await {
+            Ok(_) => self.sessions.renewed(session),
+            Err(Error::SessionNotFound) => {
+                self.sessions.closed(session);
+                Duration::ZERO
+            }
+            Err(error) => return Err(status::of(&error)),
+        };
+        let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+        Ok(Some(wire::KeepAliveResponse { session_id, ttl_ms }))
+    }
+}
+
+async fn next_batch(phases: &Phases, watch: &mut Watch) -> Result<wire::WatchResponse, Status> {
+    let batch = tokio::select! {
+        batch = watch.next() => batch,
+        () = phases.draining() => return Err(status::shutting_down()),
+    };
+    let batch = batch.map_err(|closed| Status::unavailable(closed.to_string()))?;
+    let updates = batch.iter().map(to_wire::update).collect();
+    Ok(wire::WatchResponse { updates })
+}
+
+fn parse<T: std::str::FromStr<Err = Invalid>>(text: &str) -> Result<T, Status> {
+    text.parse().map_err(|error| status::invalid(&error))
+}
+
+fn patch(request: wire::UpdateRequest) -> Result<Patch, Invalid> {
+    Ok(Patch {
+        weight: from_wire::weight(request.weight)?,
+        tags: request.tags.map(|wire| from_wire::tags(wire.tags)).transpose()?,
+        metadata: request.metadata.map(|wire| from_wire::metadata(wire.entries)).transpose()?,
+        health: from_wire::health(request.health)?,
+        lifecycle: from_wire::lifecycle(request.lifecycle)?,
+        locality: from_wire::locality(request.locality.as_ref())?,
+    })
+}
+
+fn summary(service: &ServiceSummary) -> wire::ServiceSummary {
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    wire::ServiceSummary {
+        name: service.name.to_string(),
+        instances: count(service.instances),
+        usable: count(service.usable),
+    }
+}

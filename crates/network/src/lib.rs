@@ -1,1 +1,56 @@
 //! Plans and carries out attaching a sandbox to a network, and undoes it.
+//!
+//! A **network** is a named domain with subnets and gateways; here, a bridge on the host. A **sandbox** is a container's
+//! network namespace. An **endpoint** is a sandbox's attachment to a network: a link, an Ethernet address, addresses.
+//!
+//! [`Host`] owns them all. What a call is to do is decided without touching the kernel and written down as a
+//! [`plan::Plan`]; a plan happens wholly or not at all. It is carried out over a [`kernel::Kernel`]: the real one, or
+//! [`testing::FakeKernel`], over which everything but the packets can be tried without privilege:
+//!
+//! ```
+//! use netloft_network::testing::FakeKernel;
+//! use netloft_network::{AttachSpec, Host, NetworkSpec};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let kernel = FakeKernel::new()?;
+//! let host = Host::open_over(Box::new(kernel.clone()), vec!["10.89.0.0/16".parse()?])?;
+//!
+//! host.create_network(NetworkSpec::new("blue".parse()?)).await?;
+//! let endpoint = host.attach(AttachSpec::new("blue".parse()?, "api-1".parse()?)).await?;
+//! assert_eq!(endpoint.addresses[0].to_string(), "10.89.0.2/24");
+//! assert_eq!(endpoint.gateways[0].to_string(), "10.89.0.1");
+//! assert!(kernel.has_link("nl-blue"));
+//!
+//! host.close().await?;
+//! assert!(kernel.is_empty());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Every link it makes says so in its alias: `netloft:<network>` on a bridge, `netloft:<network>/<endpoint id>` on the
+//! host end of an endpoint's link.
+//!
+//! # What separates two networks
+//!
+//! A packet from one network to another has to be forwarded by the host, which by default does not forward. If it does
+//! (`net.ipv4.ip_forward=1`), a setting on each bridge still keeps IPv4 packets from leaving it for anywhere but the host.
+//! Three things need a packet filter, which this crate does not bring: keeping a sandbox from the *gateway addresses* of
+//! other networks, which belong to the host like any other of its addresses (the weak host model of RFC 1122, section
+//! 3.3.4.2); keeping IPv6 networks apart on a host that forwards IPv6; and keeping the setting when somebody switches
+//! `ip_forward` on *after* the network was made, which resets it on every link.
+
+mod bridge;
+mod error;
+mod host;
+pub mod kernel;
+mod network;
+pub mod plan;
+mod spec;
+mod state;
+pub mod testing;
+
+pub use error::Error;
+pub use host::{Host, HostOptions};
+pub use network::{Endpoint, Network};
+pub use spec::{AttachSpec, Mtu, NetworkSpec, Segment};

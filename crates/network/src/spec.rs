@@ -1,0 +1,258 @@
+//! What callers ask for, parsed at the door.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+use netloft_types::{InterfaceName, Invalid, MacAddr, NetworkName, SandboxName, Subnet};
+
+/// A network that is wanted.
+///
+/// ```
+/// use netloft_network::{NetworkSpec, Segment};
+///
+/// let spec = NetworkSpec {
+///     segments: vec![Segment::new("10.89.0.0/24".parse()?)?, Segment::new("fd00:89::/64".parse()?)?],
+///     ..NetworkSpec::new("blue".parse()?)
+/// };
+/// assert_eq!(spec.segments[0].gateway().to_string(), "10.89.0.1");
+/// # Ok::<(), netloft_types::Invalid>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkSpec {
+    /// Unique on the host.
+    pub name: NetworkName,
+    /// Its subnets, at most one of each family. If there are none, one IPv4 /24 is carved from the default
+    /// pools of the host.
+    pub segments: Vec<Segment>,
+    /// The largest packet its links carry; the kernel's 1500 bytes if absent.
+    pub mtu: Option<Mtu>,
+    /// The name of its bridge; derived from the name of the network if absent.
+    pub bridge: Option<InterfaceName>,
+}
+
+impl NetworkSpec {
+    /// A network of which nothing but the name is chosen.
+    pub fn new(name: NetworkName) -> Self {
+        Self { name, segments: Vec::new(), mtu: None, bridge: None }
+    }
+}
+
+/// A sandbox that is to be attached to a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttachSpec {
+    /// The network.
+    pub network: NetworkName,
+    /// The sandbox; made if it is new.
+    pub sandbox: SandboxName,
+    /// What the link is called inside the sandbox.
+    pub interface: InterfaceName,
+    /// Addresses it must get, at most one for each segment of the network. In every other segment it gets the
+    /// next free one.
+    pub addresses: Vec<IpAddr>,
+    /// The Ethernet address it must get. If absent, it is derived from the first address, so that neighbours who
+    /// remember another sandbox at that address still reach this one.
+    pub mac: Option<MacAddr>,
+}
+
+impl AttachSpec {
+    /// An attachment of which nothing more is chosen: the interface is `eth0`, the addresses are the next free.
+    #[expect(clippy::missing_panics_doc, reason = "the name is legal")]
+    pub fn new(network: NetworkName, sandbox: SandboxName) -> Self {
+        Self {
+            network,
+            sandbox,
+            interface: "eth0".parse().expect("eth0 is a legal interface name"),
+            addresses: Vec::new(),
+            mac: None,
+        }
+    }
+}
+
+/// A subnet of a network together with the gateway in it: the address of the network's bridge.
+///
+/// The gateway is one of the subnet's addresses for hosts: in IPv4 neither the first nor the last (RFC 1122,
+/// section 3.2.1.3), in IPv6 not the first (RFC 4291, section 2.6.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Segment {
+    subnet: Subnet,
+    gateway: IpAddr,
+}
+
+impl Segment {
+    /// A subnet whose gateway is its first address for hosts.
+    ///
+    /// # Errors
+    ///
+    /// If the subnet is too small to hold a gateway and one endpoint, or lies where no host may have an
+    /// address: loopback, link-local, multicast, reserved.
+    pub fn new(subnet: Subnet) -> Result<Self, Invalid> {
+        Self::with_gateway(subnet, next(subnet.first()))
+    }
+
+    /// A subnet whose gateway is chosen.
+    ///
+    /// # Errors
+    ///
+    /// As [`Segment::new`], and if the gateway is not one of the subnet's addresses for hosts.
+    pub fn with_gateway(subnet: Subnet, gateway: IpAddr) -> Result<Self, Invalid> {
+        let smallest = if subnet.is_ipv4() { 30 } else { 126 };
+        if subnet.prefix_len() > smallest {
+            let rule =
+                format!("prefix length must be at most {smallest} to leave room for a gateway and endpoints");
+            return Err(Invalid::new("subnet", subnet, rule));
+        }
+        if let Some(kind) = unusable(subnet) {
+            let rule = format!("overlaps the {kind} addresses, which no host can use");
+            return Err(Invalid::new("subnet", subnet, rule));
+        }
+        let is_broadcast = subnet.is_ipv4() && gateway == subnet.last();
+        if !subnet.contains(gateway) || gateway == subnet.first() || is_broadcast {
+            let rule = format!("must be one of the addresses for hosts in {subnet}");
+            return Err(Invalid::new("gateway", gateway, rule));
+        }
+        Ok(Self { subnet, gateway })
+    }
+
+    /// The subnet.
+    pub fn subnet(&self) -> Subnet {
+        self.subnet
+    }
+
+    /// The address of the network's bridge in it.
+    pub fn gateway(&self) -> IpAddr {
+        self.gateway
+    }
+}
+
+impl fmt::Display for Segment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} via {}", self.subnet, self.gateway)
+    }
+}
+
+fn next(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(first) => Ipv4Addr::from_bits(first.to_bits() | 1).into(),
+        IpAddr::V6(first) => Ipv6Addr::from_bits(first.to_bits() | 1).into(),
+    }
+}
+
+/// Where no host may have an address (RFC 6890).
+const UNUSABLE: [(&str, IpAddr, u8); 7] = [
+    ("\"this network\"", IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8),
+    ("loopback", IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8),
+    ("link-local", IpAddr::V4(Ipv4Addr::new(169, 254, 0, 0)), 16),
+    ("multicast or reserved", IpAddr::V4(Ipv4Addr::new(224, 0, 0, 0)), 3),
+    ("loopback or reserved", IpAddr::V6(Ipv6Addr::UNSPECIFIED), 8),
+    ("link-local", IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)), 10),
+    ("multicast", IpAddr::V6(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0)), 8),
+];
+
+fn unusable(subnet: Subnet) -> Option<&'static str> {
+    let overlaps =
+        |first, prefix_len| Subnet::new(first, prefix_len).is_ok_and(|range| range.overlaps(&subnet));
+    UNUSABLE.iter().find(|(_, first, prefix_len)| overlaps(*first, *prefix_len)).map(|(kind, ..)| *kind)
+}
+
+/// The largest packet a link carries, in bytes: 1280 to 65535.
+///
+/// Below 1280 the kernel switches IPv6 off on the link without a word (RFC 8200, section 5); above 65535 it
+/// refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mtu(u32);
+
+const MTU_RULE: &str = "must be a number of bytes from 1280 to 65535";
+
+impl Mtu {
+    /// The number of bytes.
+    pub const fn bytes(self) -> u32 {
+        self.0
+    }
+}
+
+impl TryFrom<u32> for Mtu {
+    type Error = Invalid;
+
+    fn try_from(bytes: u32) -> Result<Self, Self::Error> {
+        if (1280..=65_535).contains(&bytes) {
+            Ok(Self(bytes))
+        } else {
+            Err(Invalid::new("MTU", bytes, MTU_RULE))
+        }
+    }
+}
+
+impl FromStr for Mtu {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let refused = || Invalid::new("MTU", text, MTU_RULE);
+        let bytes: u32 = text.parse().map_err(|_| refused())?;
+        Self::try_from(bytes)
+    }
+}
+
+impl fmt::Display for Mtu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gateway_is_the_first_address_for_hosts_unless_chosen() {
+        let segment = |text: &str| Segment::new(text.parse().unwrap()).unwrap();
+        assert_eq!(segment("10.89.0.0/24").gateway(), "10.89.0.1".parse::<IpAddr>().unwrap());
+        assert_eq!(segment("fd00:89::/64").gateway(), "fd00:89::1".parse::<IpAddr>().unwrap());
+        let chosen = with_gateway("10.89.0.0/24", "10.89.0.254").unwrap();
+        assert_eq!(chosen.to_string(), "10.89.0.0/24 via 10.89.0.254");
+    }
+
+    #[test]
+    fn a_gateway_that_is_no_host_of_the_subnet_is_refused() {
+        for (subnet, gateway) in [
+            ("10.89.0.0/24", "10.89.1.1"),
+            ("10.89.0.0/24", "10.89.0.0"),
+            ("10.89.0.0/24", "10.89.0.255"),
+            ("10.89.0.0/24", "fd00::1"),
+            ("fd00:89::/64", "fd00:89::"),
+        ] {
+            let error = with_gateway(subnet, gateway).unwrap_err();
+            assert_eq!(error.field(), "gateway", "{subnet} {gateway}");
+        }
+    }
+
+    #[test]
+    fn a_subnet_where_no_endpoint_can_live_is_refused() {
+        for bad in [
+            "10.0.0.0/31",
+            "fd00::/127",
+            "0.0.0.0/0",
+            "127.5.0.0/24",
+            "169.254.9.0/24",
+            "239.0.0.0/24",
+            "::/64",
+            "fe80::/64",
+            "ff02::/64",
+        ] {
+            let error = Segment::new(bad.parse().unwrap()).unwrap_err();
+            assert_eq!(error.field(), "subnet", "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_mtu_that_would_switch_ipv6_off_is_refused() {
+        assert_eq!("1280".parse::<Mtu>().unwrap().bytes(), 1280);
+        for bad in ["1279", "65536", "", "-1", "9k"] {
+            assert!(bad.parse::<Mtu>().is_err(), "{bad}");
+        }
+    }
+
+    fn with_gateway(subnet: &str, gateway: &str) -> Result<Segment, Invalid> {
+        Segment::with_gateway(subnet.parse().unwrap(), gateway.parse().unwrap())
+    }
+}

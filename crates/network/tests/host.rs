@@ -1,0 +1,122 @@
+//! The handle, over the fake kernel.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use netloft_network::testing::FakeKernel;
+use netloft_network::{AttachSpec, Error, Host, NetworkSpec};
+use tokio::time::timeout;
+
+#[tokio::test]
+async fn an_attach_that_is_dropped_before_it_is_polled_does_nothing() {
+    let (kernel, host) = start().await;
+    let calls = kernel.calls();
+    drop(host.attach(attach("api")));
+    assert_eq!(host.endpoints().await.unwrap(), []);
+    assert_eq!(kernel.calls(), calls);
+}
+
+#[tokio::test]
+async fn an_attach_that_is_dropped_at_any_moment_leaves_nothing() {
+    let (kernel, host) = start().await;
+    for round in 0..500 {
+        let mut future = Box::pin(host.attach(attach(&format!("s{round}"))));
+        if let Poll::Ready(taken) = poll_once(future.as_mut()).await {
+            host.detach(taken.unwrap().id).await.unwrap();
+        }
+        for _ in 0..round % 50 {
+            std::hint::spin_loop();
+        }
+        drop(future);
+    }
+    // One call is answered after all that was asked for, the other after all that was then discarded.
+    host.networks().await.unwrap();
+    assert_eq!(host.endpoints().await.unwrap(), []);
+    host.close().await.unwrap();
+    assert!(kernel.is_empty());
+}
+
+#[tokio::test]
+async fn more_calls_than_the_queue_holds_are_all_answered() {
+    let (_kernel, host) = start().await;
+    let calls: Vec<_> = (0..2_000)
+        .map(|_| {
+            let host = host.clone();
+            tokio::spawn(async move { host.networks().await })
+        })
+        .collect();
+    for call in calls {
+        assert_eq!(call.await.unwrap().unwrap().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_closed_host_refuses_every_call() {
+    let (kernel, host) = start().await;
+    let id = host.attach(attach("api")).await.unwrap().id;
+    host.close().await.unwrap();
+    assert!(kernel.is_empty());
+    assert!(matches!(host.attach(attach("api")).await, Err(Error::Closed)));
+    assert!(matches!(host.detach(id).await, Err(Error::Closed)));
+    assert!(matches!(host.close().await, Err(Error::Closed)));
+}
+
+#[tokio::test]
+async fn when_the_last_handle_is_dropped_everything_is_taken_away() {
+    let (kernel, host) = start().await;
+    let other = host.clone();
+    host.attach(attach("api")).await.unwrap();
+    drop(host);
+    assert_eq!(other.endpoints().await.unwrap().len(), 1);
+    drop(other);
+    let gone = async {
+        while !kernel.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(10), gone).await.unwrap();
+}
+
+#[tokio::test]
+async fn cut_links_are_deleted_when_nothing_else_happens() {
+    let (kernel, host) = start().await;
+    let id = host.attach(attach("api")).await.unwrap().id;
+    host.detach(id).await.unwrap();
+    let calls = kernel.calls();
+    let reaped = async {
+        while kernel.calls() == calls {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(10), reaped).await.unwrap();
+}
+
+#[test]
+fn default_pools_from_which_no_subnet_can_be_carved_are_refused() {
+    for bad in ["10.89.0.0/25", "fd00::/16", "127.0.0.0/8"] {
+        let kernel = Box::new(FakeKernel::new().unwrap());
+        let refused = Host::open_over(kernel, vec![bad.parse().unwrap()]);
+        assert!(matches!(refused, Err(Error::DefaultPool(_))), "{bad}");
+    }
+}
+
+async fn start() -> (FakeKernel, Host) {
+    let kernel = FakeKernel::new().unwrap();
+    let pools = vec!["10.89.0.0/16".parse().unwrap()];
+    let host = Host::open_over(Box::new(kernel.clone()), pools).unwrap();
+    let blue = NetworkSpec::new("blue".parse().unwrap());
+    host.create_network(blue).await.unwrap();
+    (kernel, host)
+}
+
+fn attach(sandbox: &str) -> AttachSpec {
+    AttachSpec::new("blue".parse().unwrap(), sandbox.parse().unwrap())
+}
+
+async fn poll_once<T>(mut future: Pin<&mut impl Future<Output = T>>) -> Poll<T> {
+    poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await
+}

@@ -1,0 +1,141 @@
+//! What the tests share.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use netloft_link::{BridgeSpec, Conn, InsideSpec, Ipv6, LinkIndex, Veth, VethSpec};
+use netloft_netns::{EnterOptions, Enterer, Netns};
+use netloft_types::MacAddr;
+use serde_json::Value;
+
+/// A host of one test: a namespace, an enterer and a connection.
+pub(crate) struct Host {
+    pub(crate) netns: Netns,
+    pub(crate) enterer: Enterer,
+    pub(crate) conn: Conn,
+}
+
+impl Host {
+    pub(crate) fn new() -> Self {
+        let netns = Netns::create().unwrap();
+        let enterer = Enterer::new().unwrap();
+        let conn = Conn::open(&enterer, &netns).unwrap();
+        Self { netns, enterer, conn }
+    }
+
+    /// A host with a bridge `br0` of the given addresses.
+    pub(crate) fn with_bridge(addresses: &[&str]) -> (Self, LinkIndex) {
+        let mut host = Self::new();
+        let bridge = host.conn.create_bridge(&bridge_spec("br0", addresses));
+        let bridge = bridge.unwrap();
+        (host, bridge)
+    }
+
+    /// Makes a sandbox on a bridge, not yet configured inside.
+    pub(crate) fn sandbox(&mut self, host_name: &str, bridge: LinkIndex) -> (Netns, Veth) {
+        let netns = Netns::create().unwrap();
+        let veth = self.conn.create_veth(&veth_spec(host_name, bridge, &netns));
+        (netns, veth.unwrap())
+    }
+
+    pub(crate) fn names(&mut self) -> Vec<String> {
+        let links = self.conn.links().unwrap();
+        links.into_iter().map(|link| link.name).collect()
+    }
+}
+
+pub(crate) fn bridge_spec(name: &str, addresses: &[&str]) -> BridgeSpec {
+    BridgeSpec {
+        name: name.parse().unwrap(),
+        mac: MacAddr::local(u64::MAX),
+        mtu: None,
+        alias: format!("netloft test {name}"),
+        addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+    }
+}
+
+pub(crate) fn veth_spec(host_name: &str, bridge: LinkIndex, netns: &Netns) -> VethSpec {
+    VethSpec {
+        host_name: host_name.parse().unwrap(),
+        host_mac: None,
+        bridge,
+        alias: format!("netloft test {host_name}"),
+        mtu: None,
+        peer_netns: netns.clone(),
+        peer_name: "eth0".parse().unwrap(),
+        peer_mac: mac_after(host_name),
+    }
+}
+
+/// A MAC address that differs where names differ in their last five bytes.
+pub(crate) fn mac_after(name: &str) -> MacAddr {
+    MacAddr::local(name.bytes().fold(0, |bits, byte| (bits << 8) | u64::from(byte)))
+}
+
+pub(crate) fn inside_spec(veth: Veth, addresses: &[&str], gateways: &[&str], ipv6: Ipv6) -> InsideSpec {
+    InsideSpec {
+        link: veth.peer,
+        name: "eth0".parse().unwrap(),
+        addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+        gateways: gateways.iter().map(|text| text.parse().unwrap()).collect(),
+        routes: Vec::new(),
+        ipv6,
+    }
+}
+
+/// What another program sees: the JSON output of `ip` in a namespace.
+pub(crate) fn ip(netns: &Netns, arguments: &[&str]) -> Vec<Value> {
+    let text = output(netns, "ip", &[&["-json", "-details"], arguments].concat());
+    if text.trim().is_empty() {
+        return Vec::new();
+    }
+    serde_json::from_str(&text).unwrap()
+}
+
+/// The standard output of a program in a namespace.
+pub(crate) fn output(netns: &Netns, program: &str, arguments: &[&str]) -> String {
+    let mut command = Command::new(program);
+    EnterOptions::new(netns).apply(command.args(arguments));
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{program} {arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Waits for a condition, at most five seconds.
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what}: not within five seconds");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// A directory that is deleted with what is in it.
+pub(crate) struct TempDir(pub(crate) PathBuf);
+
+impl TempDir {
+    pub(crate) fn new(name: &str) -> Self {
+        let name = format!("netloft-test-{name}-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+/// How many entries a directory of `/proc` has.
+pub(crate) fn count(path: &str) -> usize {
+    std::fs::read_dir(path).unwrap().count()
+}
+
+/// The user namespace of a process.
+pub(crate) fn user_namespace(pid: u32) -> File {
+    File::open(format!("/proc/{pid}/ns/user")).unwrap()
+}

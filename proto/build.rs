@@ -4,10 +4,7 @@ use std::path::PathBuf;
 
 use prost::Message as _;
 
-const SCHEMA: [&str; 2] = [
-    "netloft/registry/v1/registry.proto",
-    "netloft/network/v1/network.proto",
-];
+const SCHEMA: [&str; 2] = ["netloft/registry/v1/registry.proto", "netloft/network/v1/network.proto"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     for file in SCHEMA {

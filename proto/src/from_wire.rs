@@ -6,9 +6,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use netloft_types::{
-    AttachSpec, Attachment, Endpoint, Health, HealthFilter, Instance, InterfaceAddr, InterfaceName,
-    Invalid, Lifecycle, LifecycleFilter, Lifetime, Locality, Metadata, Mtu, Network, NetworkSpec,
-    Port, Query, ReadyCheck, Revision, Segment, ServiceSpec, Subnet, Tag, Tags, Update, Weight,
+    AttachSpec, Attachment, Endpoint, Health, HealthFilter, Instance, InterfaceAddr, InterfaceName, Invalid,
+    Lifecycle, LifecycleFilter, Lifetime, Locality, Metadata, Mtu, Network, NetworkSpec, Port, Query,
+    ReadyCheck, Revision, Segment, ServiceSpec, Subnet, Tag, Tags, Update, Weight,
 };
 
 use crate::network::v1 as net;
@@ -32,19 +32,11 @@ pub fn instance(instance: wire::Instance) -> Result<Instance, Invalid> {
 
 /// Parses an IP address.
 pub fn address(text: &str) -> Result<IpAddr, Invalid> {
-    let address: IpAddr = text.parse().map_err(|_| {
-        Invalid::new(
-            "address",
-            text,
-            "must be an IPv4 or IPv6 address, as in 10.89.0.2",
-        )
-    })?;
+    let address: IpAddr = text
+        .parse()
+        .map_err(|_| Invalid::new("address", text, "must be an IPv4 or IPv6 address, as in 10.89.0.2"))?;
     if address.is_unspecified() || address.is_multicast() {
-        return Err(Invalid::new(
-            "address",
-            text,
-            "must be the address of one host",
-        ));
+        return Err(Invalid::new("address", text, "must be the address of one host"));
     }
     Ok(address)
 }
@@ -56,10 +48,7 @@ pub fn weight(weight: Option<u32>) -> Result<Option<Weight>, Invalid> {
 
 /// Parses tags; repeated ones count once.
 pub fn tags(tags: Vec<String>) -> Result<Tags, Invalid> {
-    tags.into_iter()
-        .map(Tag::try_from)
-        .collect::<Result<BTreeSet<_>, _>>()?
-        .try_into()
+    tags.into_iter().map(Tag::try_from).collect::<Result<BTreeSet<_>, _>>()?.try_into()
 }
 
 /// Parses metadata.
@@ -91,9 +80,7 @@ pub fn lifecycle(lifecycle: i32) -> Result<Option<Lifecycle>, Invalid> {
 
 /// Parses a locality that may be absent.
 pub fn locality(locality: Option<&wire::Locality>) -> Result<Option<Locality>, Invalid> {
-    locality
-        .map(|wire| Locality::new(&wire.region, &wire.zone, &wire.host))
-        .transpose()
+    locality.map(|wire| Locality::new(&wire.region, &wire.zone, &wire.host)).transpose()
 }
 
 /// Parses a query; an absent one selects what is usable of every service.
@@ -106,69 +93,39 @@ pub fn query(query: Option<wire::Query>) -> Result<Query, Invalid> {
         Err(_) => return Err(unknown("health filter", query.health)),
     };
     let lifecycle = match wire::LifecycleFilter::try_from(query.lifecycle) {
-        Ok(wire::LifecycleFilter::Unspecified | wire::LifecycleFilter::Ready) => {
-            LifecycleFilter::Ready
-        }
+        Ok(wire::LifecycleFilter::Unspecified | wire::LifecycleFilter::Ready) => LifecycleFilter::Ready,
         Ok(wire::LifecycleFilter::Any) => LifecycleFilter::Any,
         Err(_) => return Err(unknown("lifecycle filter", query.lifecycle)),
     };
-    let service = if query.service.is_empty() {
-        None
-    } else {
-        Some(query.service.parse()?)
-    };
-    Ok(Query {
-        service,
-        tags: tags(query.tags)?.into(),
-        health,
-        lifecycle,
-    })
+    let service = if query.service.is_empty() { None } else { Some(query.service.parse()?) };
+    Ok(Query { service, tags: tags(query.tags)?.into(), health, lifecycle })
 }
 
 /// Parses one step of a watch.
 pub fn update(update: wire::Update) -> Result<Update, Invalid> {
-    let step = update
-        .step
-        .ok_or_else(|| Invalid::new("update", "", "must have a step this program knows"))?;
+    let step =
+        update.step.ok_or_else(|| Invalid::new("update", "", "must have a step this program knows"))?;
     Ok(match step {
         wire::update::Step::Reset(reset) => {
-            let all = reset
-                .all
-                .into_iter()
-                .map(|wire| instance(wire).map(Arc::new))
-                .collect::<Result<_, _>>()?;
-            Update::Reset {
-                at: Revision::new(reset.at),
-                all,
-            }
+            let all =
+                reset.all.into_iter().map(|wire| instance(wire).map(Arc::new)).collect::<Result<_, _>>()?;
+            Update::Reset { at: Revision::new(reset.at), all }
         }
         wire::update::Step::Put(put) => {
-            let wire = put
-                .instance
-                .ok_or_else(|| Invalid::new("put", "", "must carry an instance"))?;
-            Update::Put {
-                at: Revision::new(put.at),
-                instance: Arc::new(instance(wire)?),
-            }
+            let wire = put.instance.ok_or_else(|| Invalid::new("put", "", "must carry an instance"))?;
+            Update::Put { at: Revision::new(put.at), instance: Arc::new(instance(wire)?) }
         }
-        wire::update::Step::Delete(delete) => Update::Delete {
-            at: Revision::new(delete.at),
-            id: delete.instance_id.parse()?,
-        },
-        wire::update::Step::Progress(progress) => Update::Progress {
-            at: Revision::new(progress.at),
-        },
+        wire::update::Step::Delete(delete) => {
+            Update::Delete { at: Revision::new(delete.at), id: delete.instance_id.parse()? }
+        }
+        wire::update::Step::Progress(progress) => Update::Progress { at: Revision::new(progress.at) },
     })
 }
 
 /// Parses the wish for a network.
 pub fn network_spec(request: net::CreateNetworkRequest) -> Result<NetworkSpec, Invalid> {
     Ok(NetworkSpec {
-        segments: request
-            .subnets
-            .iter()
-            .map(segment)
-            .collect::<Result<_, _>>()?,
+        segments: request.subnets.iter().map(segment).collect::<Result<_, _>>()?,
         mtu: request.mtu.map(Mtu::try_from).transpose()?,
         bridge: optional(&request.bridge)?,
         ..NetworkSpec::new(request.name.parse()?)
@@ -200,11 +157,7 @@ pub fn attach_spec(request: &net::AttachRequest) -> Result<AttachSpec, Invalid> 
     let bare = AttachSpec::new(request.network.parse()?, request.sandbox.parse()?);
     Ok(AttachSpec {
         interface: optional(&request.interface)?.unwrap_or_else(InterfaceName::first_ethernet),
-        addresses: request
-            .addresses
-            .iter()
-            .map(|text| address(text))
-            .collect::<Result<_, _>>()?,
+        addresses: request.addresses.iter().map(|text| address(text)).collect::<Result<_, _>>()?,
         mac: optional(&request.mac)?,
         ..bare
     })
@@ -250,18 +203,12 @@ pub fn attachment(wire: &net::Endpoint) -> Result<Attachment, Invalid> {
             .iter()
             .map(|text| text.parse::<InterfaceAddr>())
             .collect::<Result<_, _>>()?,
-        gateways: wire
-            .gateways
-            .iter()
-            .map(|text| address(text))
-            .collect::<Result<_, _>>()?,
+        gateways: wire.gateways.iter().map(|text| address(text)).collect::<Result<_, _>>()?,
     };
     Ok(Attachment {
         endpoint,
         netns: wire.netns.as_str().into(),
-        userns: Some(&wire.userns)
-            .filter(|path| !path.is_empty())
-            .map(Into::into),
+        userns: Some(&wire.userns).filter(|path| !path.is_empty()).map(Into::into),
         instance: optional(&wire.instance_id)?,
         pid: Some(wire.pid).filter(|pid| *pid != 0),
     })
@@ -269,17 +216,9 @@ pub fn attachment(wire: &net::Endpoint) -> Result<Attachment, Invalid> {
 
 /// Parses text that is absent when empty.
 fn optional<T: FromStr<Err = Invalid>>(text: &str) -> Result<Option<T>, Invalid> {
-    if text.is_empty() {
-        Ok(None)
-    } else {
-        text.parse().map(Some)
-    }
+    if text.is_empty() { Ok(None) } else { text.parse().map(Some) }
 }
 
 fn unknown(field: &'static str, number: i32) -> Invalid {
-    Invalid::new(
-        field,
-        number,
-        "must be a value of its enumeration in the schema",
-    )
+    Invalid::new(field, number, "must be a value of its enumeration in the schema")
 }

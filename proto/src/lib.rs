@@ -28,13 +28,7 @@ pub mod to_wire;
 /// The package `netloft.registry`.
 pub mod registry {
     /// Generated from `netloft/registry/v1/registry.proto`.
-    #[allow(
-        missing_docs,
-        clippy::all,
-        clippy::pedantic,
-        single_use_lifetimes,
-        reason = "generated code"
-    )]
+    #[allow(missing_docs, clippy::all, clippy::pedantic, single_use_lifetimes, reason = "generated code")]
     pub mod v1 {
         tonic::include_proto!("netloft.registry.v1");
     }
@@ -43,13 +37,7 @@ pub mod registry {
 /// The package `netloft.network`.
 pub mod network {
     /// Generated from `netloft/network/v1/network.proto`.
-    #[allow(
-        missing_docs,
-        clippy::all,
-        clippy::pedantic,
-        single_use_lifetimes,
-        reason = "generated code"
-    )]
+    #[allow(missing_docs, clippy::all, clippy::pedantic, single_use_lifetimes, reason = "generated code")]
     pub mod v1 {
         tonic::include_proto!("netloft.network.v1");
     }

@@ -1,9 +1,8 @@
 //! From the vocabulary to the wire.
 
 use netloft_types::{
-    AttachSpec, Attachment, Health, HealthFilter, Instance, Lifecycle, LifecycleFilter, Lifetime,
-    Locality, Metadata, Network, NetworkSpec, Query, ReadyCheck, Segment, ServiceSpec, Tags,
-    Update,
+    AttachSpec, Attachment, Health, HealthFilter, Instance, Lifecycle, LifecycleFilter, Lifetime, Locality,
+    Metadata, Network, NetworkSpec, Query, ReadyCheck, Segment, ServiceSpec, Tags, Update,
 };
 
 use crate::network::v1 as net;
@@ -32,10 +31,7 @@ pub fn tags(tags: &Tags) -> Vec<String> {
 
 /// Writes metadata out.
 pub fn metadata(metadata: &Metadata) -> std::collections::HashMap<String, String> {
-    metadata
-        .iter()
-        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .collect()
+    metadata.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
 /// Writes a health out.
@@ -77,11 +73,7 @@ pub fn query(query: &Query) -> wire::Query {
         LifecycleFilter::Any => wire::LifecycleFilter::Any,
     };
     wire::Query {
-        service: query
-            .service
-            .as_ref()
-            .map(ToString::to_string)
-            .unwrap_or_default(),
+        service: query.service.as_ref().map(ToString::to_string).unwrap_or_default(),
         tags: query.tags.iter().map(ToString::to_string).collect(),
         health: health.into(),
         lifecycle: lifecycle.into(),
@@ -92,18 +84,15 @@ pub fn query(query: &Query) -> wire::Query {
 pub fn update(update: &Update) -> wire::Update {
     let at = update.at().number();
     let step = match update {
-        Update::Reset { all, .. } => wire::update::Step::Reset(wire::Reset {
-            at,
-            all: all.iter().map(|one| instance(one)).collect(),
-        }),
-        Update::Put { instance: put, .. } => wire::update::Step::Put(wire::Put {
-            at,
-            instance: Some(instance(put)),
-        }),
-        Update::Delete { id, .. } => wire::update::Step::Delete(wire::Delete {
-            at,
-            instance_id: id.to_string(),
-        }),
+        Update::Reset { all, .. } => {
+            wire::update::Step::Reset(wire::Reset { at, all: all.iter().map(|one| instance(one)).collect() })
+        }
+        Update::Put { instance: put, .. } => {
+            wire::update::Step::Put(wire::Put { at, instance: Some(instance(put)) })
+        }
+        Update::Delete { id, .. } => {
+            wire::update::Step::Delete(wire::Delete { at, instance_id: id.to_string() })
+        }
         Update::Progress { .. } => wire::update::Step::Progress(wire::Progress { at }),
     };
     wire::Update { step: Some(step) }
@@ -120,10 +109,7 @@ pub fn network_spec(spec: &NetworkSpec) -> net::CreateNetworkRequest {
 }
 
 fn segment(segment: &Segment) -> net::Subnet {
-    net::Subnet {
-        prefix: segment.subnet().to_string(),
-        gateway: segment.gateway().to_string(),
-    }
+    net::Subnet { prefix: segment.subnet().to_string(), gateway: segment.gateway().to_string() }
 }
 
 /// Writes a network out.
@@ -138,11 +124,7 @@ pub fn network(network: &Network) -> net::Network {
 }
 
 /// Writes the wish for an attachment out.
-pub fn attach(
-    spec: &AttachSpec,
-    service: Option<&ServiceSpec>,
-    lifetime: Lifetime,
-) -> net::AttachRequest {
+pub fn attach(spec: &AttachSpec, service: Option<&ServiceSpec>, lifetime: Lifetime) -> net::AttachRequest {
     let lifetime = match lifetime {
         Lifetime::Caller => net::Lifetime::Caller,
         Lifetime::UntilDetached => net::Lifetime::UntilDetached,

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use netloft_proto::registry::v1 as wire;
 use netloft_proto::{from_wire, to_wire};
 use netloft_types::{
-    AttachSpec, Attachment, Endpoint, EndpointId, Health, HealthFilter, Instance, InstanceId,
-    InterfaceAddr, InterfaceName, Lifecycle, LifecycleFilter, Lifetime, Locality, MacAddr,
-    Metadata, Mtu, Network, NetworkSpec, Port, Query, ReadyCheck, Revision, Segment, ServiceName,
-    ServiceSpec, Tag, Tags, Update, Weight,
+    AttachSpec, Attachment, Endpoint, EndpointId, Health, HealthFilter, Instance, InstanceId, InterfaceAddr,
+    InterfaceName, Lifecycle, LifecycleFilter, Lifetime, Locality, MacAddr, Metadata, Mtu, Network,
+    NetworkSpec, Port, Query, ReadyCheck, Revision, Segment, ServiceName, ServiceSpec, Tag, Tags, Update,
+    Weight,
 };
 use proptest::prelude::*;
 
@@ -100,10 +100,7 @@ fn what_breaks_a_rule_is_refused_by_the_name_of_its_field() {
         }),
         ("health", |wire| wire.health = 9),
         ("zone", |wire| {
-            wire.locality = Some(wire::Locality {
-                zone: "z".repeat(64),
-                ..wire::Locality::default()
-            });
+            wire.locality = Some(wire::Locality { zone: "z".repeat(64), ..wire::Locality::default() });
         }),
     ];
     for (field, break_it) in breaks {
@@ -111,12 +108,7 @@ fn what_breaks_a_rule_is_refused_by_the_name_of_its_field() {
         break_it(&mut wire);
         assert_eq!(from_wire::instance(wire).unwrap_err().field(), field);
     }
-    assert_eq!(
-        from_wire::update(wire::Update { step: None })
-            .unwrap_err()
-            .field(),
-        "update"
-    );
+    assert_eq!(from_wire::update(wire::Update { step: None }).unwrap_err().field(), "update");
 }
 
 fn bare() -> wire::Instance {
@@ -138,16 +130,11 @@ fn instance_ids() -> impl Strategy<Value = InstanceId> {
 }
 
 fn tag_sets() -> impl Strategy<Value = BTreeSet<Tag>> {
-    prop::collection::btree_set(
-        "[^\\p{Cc}]{1,32}".prop_map(|text| text.parse().unwrap()),
-        0..8,
-    )
+    prop::collection::btree_set("[^\\p{Cc}]{1,32}".prop_map(|text| text.parse().unwrap()), 0..8)
 }
 
 fn addresses() -> impl Strategy<Value = IpAddr> {
-    any::<IpAddr>().prop_filter("one host", |address| {
-        !address.is_unspecified() && !address.is_multicast()
-    })
+    any::<IpAddr>().prop_filter("one host", |address| !address.is_unspecified() && !address.is_multicast())
 }
 
 fn healths() -> impl Strategy<Value = Health> {
@@ -155,11 +142,7 @@ fn healths() -> impl Strategy<Value = Health> {
 }
 
 fn lifecycles() -> impl Strategy<Value = Lifecycle> {
-    prop::sample::select(vec![
-        Lifecycle::Starting,
-        Lifecycle::Ready,
-        Lifecycle::Draining,
-    ])
+    prop::sample::select(vec![Lifecycle::Starting, Lifecycle::Ready, Lifecycle::Draining])
 }
 
 fn metadata() -> impl Strategy<Value = Metadata> {
@@ -169,65 +152,33 @@ fn metadata() -> impl Strategy<Value = Metadata> {
 
 fn instances() -> impl Strategy<Value = Instance> {
     let place = (instance_ids(), service_names(), addresses(), 1..=65_535_u32);
-    let facts = (
-        1..=65_535_u32,
-        tag_sets(),
-        metadata(),
-        healths(),
-        lifecycles(),
-        "[a-z0-9-]{0,63}",
-    );
+    let facts = (1..=65_535_u32, tag_sets(), metadata(), healths(), lifecycles(), "[a-z0-9-]{0,63}");
     (place, facts).prop_map(
-        |((id, service, address, port), (weight, tags, metadata, health, lifecycle, zone))| {
-            Instance {
-                weight: Weight::try_from(weight).unwrap(),
-                tags: Tags::try_from(tags).unwrap(),
-                metadata,
-                health,
-                lifecycle,
-                locality: Locality::new("", &zone, "").unwrap(),
-                ..Instance::new(id, service, address, Port::try_from(port).unwrap())
-            }
+        |((id, service, address, port), (weight, tags, metadata, health, lifecycle, zone))| Instance {
+            weight: Weight::try_from(weight).unwrap(),
+            tags: Tags::try_from(tags).unwrap(),
+            metadata,
+            health,
+            lifecycle,
+            locality: Locality::new("", &zone, "").unwrap(),
+            ..Instance::new(id, service, address, Port::try_from(port).unwrap())
         },
     )
 }
 
 fn queries() -> impl Strategy<Value = Query> {
-    let health = prop::sample::select(vec![
-        HealthFilter::Passing,
-        HealthFilter::Usable,
-        HealthFilter::Any,
-    ]);
+    let health = prop::sample::select(vec![HealthFilter::Passing, HealthFilter::Usable, HealthFilter::Any]);
     let lifecycle = prop::sample::select(vec![LifecycleFilter::Ready, LifecycleFilter::Any]);
-    (
-        prop::option::of(service_names()),
-        tag_sets(),
-        health,
-        lifecycle,
-    )
-        .prop_map(|(service, tags, health, lifecycle)| Query {
-            service,
-            tags,
-            health,
-            lifecycle,
-        })
+    (prop::option::of(service_names()), tag_sets(), health, lifecycle)
+        .prop_map(|(service, tags, health, lifecycle)| Query { service, tags, health, lifecycle })
 }
 
 fn updates() -> impl Strategy<Value = Update> {
     let at = || any::<u64>().prop_map(Revision::new);
     prop_oneof![
-        (
-            at(),
-            prop::collection::vec(instances().prop_map(Arc::new), 0..4)
-        )
-            .prop_map(|(at, all)| Update::Reset {
-                at,
-                all: all.into()
-            }),
-        (at(), instances()).prop_map(|(at, instance)| Update::Put {
-            at,
-            instance: Arc::new(instance)
-        }),
+        (at(), prop::collection::vec(instances().prop_map(Arc::new), 0..4))
+            .prop_map(|(at, all)| Update::Reset { at, all: all.into() }),
+        (at(), instances()).prop_map(|(at, instance)| Update::Put { at, instance: Arc::new(instance) }),
         (at(), instance_ids()).prop_map(|(at, id)| Update::Delete { at, id }),
         at().prop_map(|at| Update::Progress { at }),
     ]
@@ -236,13 +187,8 @@ fn updates() -> impl Strategy<Value = Update> {
 fn network_specs() -> impl Strategy<Value = NetworkSpec> {
     let segments = prop::sample::subsequence(vec!["10.89.0.0/24", "fd00:89::/64"], 0..=2);
     let bridge = prop::option::of("[a-z0-9]{1,15}".prop_map(|text| text.parse().unwrap()));
-    (
-        service_names(),
-        segments,
-        prop::option::of(1280..=65_535_u32),
-        bridge,
-    )
-        .prop_map(|(name, segments, mtu, bridge)| {
+    (service_names(), segments, prop::option::of(1280..=65_535_u32), bridge).prop_map(
+        |(name, segments, mtu, bridge)| {
             let segment = |text: &str| Segment::new(text.parse().unwrap()).unwrap();
             NetworkSpec {
                 segments: segments.into_iter().map(segment).collect(),
@@ -250,7 +196,8 @@ fn network_specs() -> impl Strategy<Value = NetworkSpec> {
                 bridge,
                 ..NetworkSpec::new(name.as_str().parse().unwrap())
             }
-        })
+        },
+    )
 }
 
 fn attach_specs() -> impl Strategy<Value = AttachSpec> {
@@ -263,10 +210,7 @@ fn attach_specs() -> impl Strategy<Value = AttachSpec> {
         .prop_map(|(network, sandbox, addresses, mac)| AttachSpec {
             addresses,
             mac: mac.map(MacAddr::local),
-            ..AttachSpec::new(
-                network.as_str().parse().unwrap(),
-                sandbox.as_str().parse().unwrap(),
-            )
+            ..AttachSpec::new(network.as_str().parse().unwrap(), sandbox.as_str().parse().unwrap())
         })
 }
 
@@ -282,35 +226,26 @@ fn service_specs() -> impl Strategy<Value = ServiceSpec> {
 }
 
 fn attachments() -> impl Strategy<Value = Attachment> {
-    let place = (
-        any::<u64>(),
-        attach_specs(),
-        prop::collection::vec((addresses(), 0..=32_u8), 1..3),
-    );
-    let life = (
-        prop::option::of(instance_ids()),
-        prop::option::of(1..u32::MAX),
-        prop::option::of("/[a-z]{1,20}"),
-    );
-    (place, life).prop_map(
-        |((id, spec, addresses), (instance, pid, userns))| Attachment {
-            endpoint: Endpoint {
-                id: EndpointId::from_number(id),
-                network: spec.network,
-                sandbox: spec.sandbox,
-                interface: spec.interface,
-                host_link: "nl0123456789ab".parse().unwrap(),
-                mac: MacAddr::local(id),
-                gateways: addresses.iter().map(|(address, _)| *address).collect(),
-                addresses: addresses
-                    .into_iter()
-                    .map(|(address, prefix_len)| InterfaceAddr::new(address, prefix_len).unwrap())
-                    .collect(),
-            },
-            netns: "/run/netloft/netns/web-1".into(),
-            userns: userns.map(Into::into),
-            instance,
-            pid,
+    let place = (any::<u64>(), attach_specs(), prop::collection::vec((addresses(), 0..=32_u8), 1..3));
+    let life =
+        (prop::option::of(instance_ids()), prop::option::of(1..u32::MAX), prop::option::of("/[a-z]{1,20}"));
+    (place, life).prop_map(|((id, spec, addresses), (instance, pid, userns))| Attachment {
+        endpoint: Endpoint {
+            id: EndpointId::from_number(id),
+            network: spec.network,
+            sandbox: spec.sandbox,
+            interface: spec.interface,
+            host_link: "nl0123456789ab".parse().unwrap(),
+            mac: MacAddr::local(id),
+            gateways: addresses.iter().map(|(address, _)| *address).collect(),
+            addresses: addresses
+                .into_iter()
+                .map(|(address, prefix_len)| InterfaceAddr::new(address, prefix_len).unwrap())
+                .collect(),
         },
-    )
+        netns: "/run/netloft/netns/web-1".into(),
+        userns: userns.map(Into::into),
+        instance,
+        pid,
+    })
 }

@@ -13,11 +13,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::thread;
 
-use netloft_link::{Conn, InterfaceAddr};
+use netloft_link::Conn;
 use netloft_netns::{EnterOptions, Enterer, Netns, NetnsDir};
 use netloft_network::kernel::{Kernel, KernelError, LinuxKernel, SandboxNetns};
 use netloft_network::plan::{Step, Undo};
-use netloft_network::{AttachSpec, Endpoint, Error, Host, HostOptions, NetworkSpec, Segment};
+use netloft_network::{Attached, Error, Host, HostOptions};
+use netloft_types::InterfaceAddr;
+use netloft_types::{AttachSpec, NetworkSpec, Segment};
 use netloft_types::{SandboxName, Subnet};
 use serde_json::Value;
 
@@ -31,8 +33,8 @@ pub(crate) fn three_sandboxes_and_the_host_reach_each_other() {
         let blue = host.create_network(network("blue", &DUAL_STACK)).await.unwrap();
         let mut places = vec![(netns, blue.segments.iter().map(Segment::gateway).collect::<Vec<_>>())];
         for name in ["a", "b", "c"] {
-            let endpoint = host.attach(attach("blue", name)).await.unwrap();
-            places.push((endpoint.netns.clone(), addresses(&endpoint)));
+            let attached = host.attach(attach("blue", name)).await.unwrap();
+            places.push((attached.netns.clone(), addresses(&attached)));
         }
         for (index, (from, _)) in places.iter().enumerate() {
             let others = places.iter().enumerate().filter(|(other, _)| *other != index);
@@ -50,23 +52,23 @@ pub(crate) fn another_program_sees_what_the_endpoint_tells() {
         let (netns, host) = open(None);
         let spec = NetworkSpec { mtu: Some("1400".parse().unwrap()), ..network("blue", &DUAL_STACK) };
         let blue = host.create_network(spec).await.unwrap();
-        let endpoint = host.attach(attach("blue", "api")).await.unwrap();
+        let attached = host.attach(attach("blue", "api")).await.unwrap();
 
         let bridge = &ip(&netns, &["link", "show", blue.bridge.as_str()])[0];
         assert_eq!(bridge["ifalias"], "netloft:blue");
         assert_eq!(bridge["address"], blue.bridge_mac.to_string());
-        let outer = &ip(&netns, &["link", "show", endpoint.host_link.as_str()])[0];
-        assert_eq!(outer["ifalias"], format!("netloft:blue/{}", endpoint.id));
+        let outer = &ip(&netns, &["link", "show", attached.endpoint.host_link.as_str()])[0];
+        assert_eq!(outer["ifalias"], format!("netloft:blue/{}", attached.endpoint.id));
         assert_eq!(outer["master"], "nl-blue");
 
-        let inner = &ip(&endpoint.netns, &["address", "show", "eth0"])[0];
-        assert_eq!(inner["address"], endpoint.mac.to_string());
+        let inner = &ip(&attached.netns, &["address", "show", "eth0"])[0];
+        assert_eq!(inner["address"], attached.endpoint.mac.to_string());
         assert_eq!([&inner["mtu"], &outer["mtu"], &bridge["mtu"]], [1400, 1400, 1400]);
         assert_eq!(global_addresses(inner), ["10.89.0.2/24", "fd00:89::2/64"]);
-        let held: Vec<String> = endpoint.addresses.iter().map(ToString::to_string).collect();
+        let held: Vec<String> = attached.endpoint.addresses.iter().map(ToString::to_string).collect();
         assert_eq!(held, global_addresses(inner));
-        assert_eq!(ip(&endpoint.netns, &["route", "show", "default"])[0]["gateway"], "10.89.0.1");
-        assert_eq!(ip(&endpoint.netns, &["-6", "route", "show", "default"])[0]["gateway"], "fd00:89::1");
+        assert_eq!(ip(&attached.netns, &["route", "show", "default"])[0]["gateway"], "10.89.0.1");
+        assert_eq!(ip(&attached.netns, &["-6", "route", "show", "default"])[0]["gateway"], "fd00:89::1");
         host.close().await.unwrap();
     });
 }
@@ -77,11 +79,11 @@ pub(crate) fn another_process_can_open_a_sandbox_by_its_path() {
         for netns_dir in [None, Some(directory.0.as_path())] {
             let (_netns, host) = open(netns_dir);
             host.create_network(network("blue", &DUAL_STACK)).await.unwrap();
-            let endpoint = host.attach(attach("blue", "api")).await.unwrap();
-            let enter = format!("--net={}", endpoint.netns_path.display());
+            let attached = host.attach(attach("blue", "api")).await.unwrap();
+            let enter = format!("--net={}", attached.netns_path.display());
             let seen = Command::new("nsenter").args([&enter, "ip", "-o", "link", "show", "eth0"]).output();
             let seen = String::from_utf8(seen.unwrap().stdout).unwrap();
-            assert!(seen.contains(&endpoint.mac.to_string()), "{seen}");
+            assert!(seen.contains(&attached.endpoint.mac.to_string()), "{seen}");
             host.close().await.unwrap();
         }
     });
@@ -144,9 +146,9 @@ pub(crate) fn an_address_that_goes_to_another_sandbox_answers_at_once() {
         let (netns, host) = open(None);
         host.create_network(network("blue", &["10.89.0.0/30"])).await.unwrap();
         for name in ["a", "b", "c"] {
-            let endpoint = host.attach(attach("blue", name)).await.unwrap();
-            assert!(is_reached(&netns, addresses(&endpoint)[0]), "{name}");
-            host.detach(endpoint.id).await.unwrap();
+            let attached = host.attach(attach("blue", name)).await.unwrap();
+            assert!(is_reached(&netns, addresses(&attached)[0]), "{name}");
+            host.detach(attached.endpoint.id).await.unwrap();
         }
         host.close().await.unwrap();
     });
@@ -230,8 +232,8 @@ pub(crate) fn a_thousand_attachments_leave_nothing() {
         let links = link_names(&netns);
         host.create_network(network("blue", &DUAL_STACK)).await.unwrap();
         for round in 0..1_000 {
-            let endpoint = host.attach(attach("blue", &format!("s{}", round % 7))).await.unwrap();
-            host.detach(endpoint.id).await.unwrap();
+            let attached = host.attach(attach("blue", &format!("s{}", round % 7))).await.unwrap();
+            host.detach(attached.endpoint.id).await.unwrap();
         }
         host.close().await.unwrap();
         eventually("the links are gone", || link_names(&netns) == links);
@@ -251,7 +253,7 @@ pub(crate) fn attachments_dropped_at_any_moment_leave_nothing() {
             let mut future = pin!(host.attach(attach("blue", &format!("s{round}"))));
             let first = poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await;
             if let Poll::Ready(taken) = first {
-                host.detach(taken.unwrap().id).await.unwrap();
+                host.detach(taken.unwrap().endpoint.id).await.unwrap();
             }
             // Anything from at once to after the answer: an attachment takes about a millisecond.
             thread::sleep(std::time::Duration::from_micros(u64::from(round) * 30));
@@ -331,8 +333,8 @@ fn attach(network: &str, sandbox: &str) -> AttachSpec {
     AttachSpec::new(network.parse().unwrap(), sandbox.parse().unwrap())
 }
 
-fn addresses(endpoint: &Endpoint) -> Vec<IpAddr> {
-    endpoint.addresses.iter().copied().map(InterfaceAddr::address).collect()
+fn addresses(attached: &Attached) -> Vec<IpAddr> {
+    attached.endpoint.addresses.iter().copied().map(InterfaceAddr::address).collect()
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {

@@ -1,1 +1,79 @@
 //! The Netloft host agent: owns this host's networks and registers what it attaches.
+//!
+//! This library is what the binary `netloftd` runs, and what `netloft up` embeds. It is the one place where the
+//! two wings meet: networks from `netloft-network`, names from a registry, embedded or remote.
+//!
+//! ```no_run
+//! use netloft_rpc::{Listener, SocketAccess};
+//! use netloft_types::{AttachSpec, Lifetime, NetworkSpec, ServiceSpec};
+//! use netloftd::{Agent, AgentOptions, HostName, Registry};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let agent = Agent::open(AgentOptions::new(Registry::embedded(), HostName::of_this_host())).await?;
+//! agent.create_network(NetworkSpec::new("blue".parse()?)).await?;
+//!
+//! // A network and a name in one act.
+//! let spec = AttachSpec::new("blue".parse()?, "api-1".parse()?);
+//! let service = ServiceSpec::new("api".parse()?, "8080".parse()?);
+//! let attachment = agent.attach(spec, Some(service), Lifetime::UntilDetached, None).await?;
+//! println!("{}", attachment.netns.display());
+//!
+//! let listener = Listener::unix(&netloftd::default_socket(), SocketAccess::Owner).await?;
+//! netloftd::serve(listener, agent, std::future::pending()).await?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod agent;
+mod error;
+mod host_name;
+mod process;
+mod registrar;
+mod service;
+
+use std::path::PathBuf;
+
+use netloft_rpc::{Listener, Server, ServerOptions};
+
+pub use self::agent::{Agent, AgentOptions, Registry};
+pub use self::error::{Error, RegistrarError};
+pub use self::host_name::HostName;
+
+/// Serves the agent, and the registry it embeds if it does, until `shutdown`.
+///
+/// # Errors
+///
+/// If the server fails.
+///
+/// # Cancel safety
+///
+/// If the future is dropped, the listener is closed and all connections are cut. The agent goes on.
+pub async fn serve(
+    listener: Listener,
+    agent: Agent,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), netloft_rpc::Error> {
+    let server = Server::new(ServerOptions::default());
+    let server = match agent.embedded_store() {
+        Some(store) => server.registry(store),
+        None => server,
+    };
+    server.service(service::networks_service(agent)).run(vec![listener], shutdown).await
+}
+
+/// The directory of this user's sockets: `/run/netloft` for root, or else in `$XDG_RUNTIME_DIR`, or else in `/tmp`.
+pub fn run_directory() -> PathBuf {
+    let uid = nix::unistd::getuid();
+    if uid.is_root() {
+        return PathBuf::from("/run/netloft");
+    }
+    match std::env::var_os("XDG_RUNTIME_DIR") {
+        Some(directory) if !directory.is_empty() => PathBuf::from(directory).join("netloft"),
+        _ => PathBuf::from(format!("/tmp/netloft-{uid}")),
+    }
+}
+
+/// Where this user's agent listens unless it is told otherwise.
+pub fn default_socket() -> PathBuf {
+    run_directory().join("netloftd.sock")
+}

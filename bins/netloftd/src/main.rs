@@ -1,1 +1,82 @@
-fn main() {}
+//! The Netloft host agent as a process.
+
+mod settings;
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use netloft_client::Client;
+use netloft_netns::{private, require_privilege};
+use netloft_network::HostOptions;
+use netloft_rpc::{Listener, SocketAccess};
+use netloftd::{Agent, AgentOptions, HostName, Registry};
+use tracing::Level;
+
+use self::settings::{Cli, Settings};
+
+/// What the operator said cannot be meant; the same code that the argument parser uses.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let settings = match Cli::parse().settings() {
+        Ok(settings) => settings,
+        Err(error) => return fail(&error, ExitCode::from(USAGE)),
+    };
+    match run(settings) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error, ExitCode::FAILURE),
+    }
+}
+
+/// Prints an error with its causes, on one line.
+fn fail(error: &anyhow::Error, code: ExitCode) -> ExitCode {
+    // There is nowhere left to report that the report failed.
+    let _ = writeln!(io::stderr(), "netloftd: {error:#}");
+    code
+}
+
+fn run(settings: Settings) -> anyhow::Result<()> {
+    if settings.private == Some(true) {
+        // Executes this program anew, inside; there it returns at once.
+        private::enter_private()?;
+    }
+    require_privilege().context("netloftd needs root, or --private")?;
+    tracing_subscriber::fmt()
+        .with_max_level(settings.log.unwrap_or(Level::INFO))
+        .with_writer(io::stderr)
+        .init();
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(settings))
+}
+
+async fn serve(settings: Settings) -> anyhow::Result<()> {
+    // First, because it fails if another agent is there; nothing is made until then.
+    let socket = settings.socket.clone().unwrap_or_else(netloftd::default_socket);
+    let listener = Listener::unix(&socket, SocketAccess::Owner).await?;
+    let agent = Agent::open(options(settings)).await?;
+    writeln!(io::stdout(), "listening on {listener}")?;
+    let served = netloftd::serve(listener, agent.clone(), netloft_rpc::shutdown_requested()).await;
+    let closed = agent.close().await.context("cannot take everything away");
+    served?;
+    closed
+}
+
+fn options(settings: Settings) -> AgentOptions {
+    let is_private = private::is_private();
+    let registry = match settings.registry {
+        Some(target) => Registry::Remote(Client::connect(target)),
+        None => Registry::embedded(),
+    };
+    let defaults = HostOptions::default();
+    let named = || (!is_private).then(|| netloftd::run_directory().join("netns"));
+    AgentOptions {
+        host: HostOptions {
+            netns_dir: settings.netns_dir.or_else(named),
+            default_pools: settings.pools.unwrap_or_else(|| defaults.default_pools.clone()),
+            ..defaults
+        },
+        userns: is_private.then(|| format!("/proc/{}/ns/user", std::process::id()).into()),
+        ..AgentOptions::new(registry, settings.host_name.unwrap_or_else(HostName::of_this_host))
+    }
+}

@@ -15,9 +15,8 @@ use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth};
 use crate::request::Request;
 use crate::session::Session;
 use crate::wire::RouteSocket;
-use crate::{
-    Address, BridgeSpec, Error, InterfaceAddr, Link, LinkGroup, LinkIndex, Route, Veth, VethSpec, sysctl,
-};
+use crate::{Address, BridgeSpec, Error, Link, LinkGroup, LinkIndex, Route, Veth, VethSpec, sysctl};
+use netloft_types::InterfaceAddr;
 
 /// A netlink connection to a namespace. Blocking; the kernel answers at once.
 pub struct Conn {

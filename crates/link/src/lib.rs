@@ -28,9 +28,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod addr;
 mod conn;
 mod error;
+mod index;
 mod inside;
 mod observed;
 mod request;
@@ -39,9 +39,9 @@ mod spec;
 mod sysctl;
 mod wire;
 
-pub use addr::{InterfaceAddr, LinkGroup, LinkIndex};
 pub use conn::Conn;
 pub use error::{Error, Refusal};
+pub use index::{LinkGroup, LinkIndex};
 pub use inside::configure_inside;
 pub use observed::{Address, Link, LinkKind};
 pub use spec::{BridgeSpec, InsideSpec, Ipv6, Route, Veth, VethSpec};

@@ -8,7 +8,8 @@ use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType};
 
-use crate::{InterfaceAddr, LinkGroup, LinkIndex, Route};
+use crate::{LinkGroup, LinkIndex, Route};
+use netloft_types::InterfaceAddr;
 
 /// A link as the kernel has it.
 #[derive(Debug, Clone, PartialEq, Eq)]

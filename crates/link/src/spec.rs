@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use netloft_netns::Netns;
 use netloft_types::{InterfaceName, MacAddr, Subnet};
 
-use crate::{InterfaceAddr, LinkIndex};
+use crate::LinkIndex;
+use netloft_types::InterfaceAddr;
 
 /// A bridge to make.
 #[derive(Debug, Clone, PartialEq, Eq)]

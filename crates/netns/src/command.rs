@@ -53,9 +53,12 @@ impl EnterOptions {
     }
 
     /// Enters a user namespace first: the one that owns the network namespace, for a caller outside of it.
+    ///
+    /// A caller that is in it already stays there: the kernel refuses to enter one's own user namespace.
     #[must_use]
     pub fn user_namespace(mut self, user_namespace: OwnedFd) -> Self {
-        self.user_namespace = Some(user_namespace);
+        let is_own = sys::is_own_user_namespace(user_namespace.as_fd());
+        self.user_namespace = (!is_own).then_some(user_namespace);
         self
     }
 

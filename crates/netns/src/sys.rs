@@ -59,6 +59,13 @@ pub(crate) fn is_owned_here(namespace: impl AsFd) -> io::Result<bool> {
     }
 }
 
+/// Whether `namespace` is the user namespace of this process. Unknown counts as no: to enter it will tell.
+pub(crate) fn is_own_user_namespace(namespace: BorrowedFd<'_>) -> bool {
+    let own = nix::sys::stat::stat("/proc/self/ns/user");
+    let given = nix::sys::stat::fstat(namespace);
+    matches!((own, given), (Ok(own), Ok(given)) if (own.st_dev, own.st_ino) == (given.st_dev, given.st_ino))
+}
+
 fn namespace_ioctl(file: BorrowedFd<'_>, request: libc::Ioctl) -> io::Result<libc::c_int> {
     #[expect(unsafe_code, reason = "there is no safe wrapper for these requests")]
     // SAFETY: the descriptor is borrowed, so it is open for the whole call; both requests take no argument,

@@ -12,13 +12,12 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use netloft_link::{
-    BridgeSpec, Conn, InsideSpec, InterfaceAddr, Ipv6, LinkGroup, LinkIndex, VethSpec, configure_inside,
-};
+use netloft_link::{BridgeSpec, Conn, InsideSpec, Ipv6, LinkGroup, LinkIndex, VethSpec, configure_inside};
 use netloft_netns::private::enter_private;
 use netloft_netns::{Enterer, Netns};
-use netloft_network::{AttachSpec, Host, HostOptions, NetworkSpec};
-use netloft_types::{EndpointId, InterfaceName, MacAddr};
+use netloft_network::{Host, HostOptions};
+use netloft_types::InterfaceAddr;
+use netloft_types::{AttachSpec, EndpointId, InterfaceName, MacAddr, NetworkSpec};
 use tokio::runtime::{Builder, Runtime};
 
 const ROUNDS: usize = 25;
@@ -107,8 +106,8 @@ impl Ours {
 impl Contender for Ours {
     fn attach(&mut self, index: u8) {
         let spec = AttachSpec::new("blue".parse().unwrap(), format!("s{index}").parse().unwrap());
-        let endpoint = self.runtime.block_on(self.host.attach(spec)).unwrap();
-        self.endpoints.push(endpoint.id);
+        let attached = self.runtime.block_on(self.host.attach(spec)).unwrap();
+        self.endpoints.push(attached.endpoint.id);
     }
 
     fn detach(&mut self, _: u8) {

@@ -5,12 +5,13 @@
 
 use std::net::IpAddr;
 
-use netloft_link::{BridgeSpec, InterfaceAddr};
+use netloft_link::{BridgeSpec, Ipv6};
+use netloft_types::InterfaceAddr;
 use netloft_types::{EndpointId, InterfaceName, MacAddr, NetworkName, SandboxName};
 
-use crate::network::Network;
 use crate::plan::{Plan, Step, Veth};
-use crate::spec::{Mtu, Segment};
+use netloft_types::Network;
+use netloft_types::{Mtu, Segment};
 
 /// What is decided about an endpoint before the kernel hears of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +58,7 @@ pub(crate) fn plan_endpoint(network: &Network, endpoint: &Decided) -> Plan {
             host_link,
             interface: endpoint.interface.clone(),
             addresses: endpoint.addresses.clone(),
-            ipv6: network.ipv6(),
+            ipv6: ipv6(network),
             gateways: gateways(network),
         },
     ])
@@ -66,6 +67,11 @@ pub(crate) fn plan_endpoint(network: &Network, endpoint: &Decided) -> Plan {
 /// The next hops of the default routes of every sandbox of a network.
 pub(crate) fn gateways(network: &Network) -> Vec<IpAddr> {
     network.segments.iter().map(Segment::gateway).collect()
+}
+
+/// IPv6 is on only with an IPv6 subnet: elsewhere it is off in the sandboxes and on the bridge.
+fn ipv6(network: &Network) -> Ipv6 {
+    if network.has_ipv6() { Ipv6::On } else { Ipv6::Off }
 }
 
 /// An address of a segment as an interface has it.

@@ -219,6 +219,26 @@ impl Error {
         }
     }
 
+    /// Whether what was asked for makes no sense, whatever else exists.
+    pub fn is_invalid(&self) -> bool {
+        match self {
+            Self::FamilyTwice { .. } | Self::AddressOutside { .. } | Self::SubnetTwice { .. } => true,
+            Self::Subnet { source, .. } | Self::Address { source, .. } => {
+                !source.is_conflict() && !source.is_exhausted()
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether this process may not do it.
+    pub fn is_permission_denied(&self) -> bool {
+        match self {
+            Self::Open(source) | Self::ReadHost(source) => source.is_permission_denied(),
+            Self::CreateNetwork { source, .. } | Self::Attach { source, .. } => source.error.is_permission_denied(),
+            _ => false,
+        }
+    }
+
     /// Whether the same call can succeed after something is detached or removed.
     pub fn is_exhausted(&self) -> bool {
         match self {

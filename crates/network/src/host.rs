@@ -10,11 +10,12 @@ use netloft_types::{EndpointId, Invalid, NetworkName, Subnet};
 use tokio::sync::{Semaphore, oneshot};
 use tracing::warn;
 
+use crate::attached::Attached;
 use crate::error::{Error, chain};
 use crate::kernel::{Kernel, LinuxKernel};
-use crate::network::{Endpoint, Network};
-use crate::spec::{AttachSpec, NetworkSpec, Segment};
 use crate::state::{CARVED_PREFIX_LEN, State};
+use netloft_types::Network;
+use netloft_types::{AttachSpec, NetworkSpec, Segment};
 
 /// Calls that may wait at a time. One takes about a millisecond: whoever finds the queue full would wait a quarter of a
 /// second, and now waits outside it, where giving up costs nothing.
@@ -31,13 +32,14 @@ const QUEUE_LEN: usize = 256;
 /// # Example
 ///
 /// ```no_run
-/// use netloft_network::{AttachSpec, Host, HostOptions, NetworkSpec};
+/// use netloft_network::{Host, HostOptions};
+/// use netloft_types::{AttachSpec, NetworkSpec};
 ///
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 /// let host = Host::open(HostOptions::default())?;
 /// host.create_network(NetworkSpec::new("blue".parse()?)).await?;
-/// let endpoint = host.attach(AttachSpec::new("blue".parse()?, "api-1".parse()?)).await?;
-/// println!("{} at {}", endpoint.addresses[0], endpoint.netns_path.display());
+/// let attached = host.attach(AttachSpec::new("blue".parse()?, "api-1".parse()?)).await?;
+/// println!("{} at {}", attached.endpoint.addresses[0], attached.netns_path.display());
 /// host.close().await?;
 /// # Ok(())
 /// # }
@@ -152,11 +154,11 @@ impl Host {
     /// # Cancel safety
     ///
     /// If the future is dropped, whenever that is, nothing stays attached: an endpoint that nobody took is detached.
-    pub async fn attach(&self, spec: AttachSpec) -> Result<Endpoint, Error> {
+    pub async fn attach(&self, spec: AttachSpec) -> Result<Attached, Error> {
         let jobs = self.jobs.clone();
         let attach = move |state: &mut State| {
-            let endpoint = state.attach(&spec)?;
-            Ok(Offer { endpoint: Some(endpoint), jobs })
+            let attached = state.attach(&spec)?;
+            Ok(Offer { attached: Some(attached), jobs })
         };
         let offer = self.call(Unheard::Skip, attach).await?;
         Ok(offer.take())
@@ -190,7 +192,7 @@ impl Host {
     /// # Errors
     ///
     /// [`Error::Closed`].
-    pub async fn endpoints(&self) -> Result<Vec<Endpoint>, Error> {
+    pub async fn endpoints(&self) -> Result<Vec<Attached>, Error> {
         self.call(Unheard::Skip, |state| Ok(state.endpoints())).await
     }
 
@@ -231,20 +233,20 @@ impl Host {
 
 /// An endpoint on its way to whoever asked for it. Dropped on the way, it has the endpoint detached.
 struct Offer {
-    endpoint: Option<Endpoint>,
+    attached: Option<Attached>,
     jobs: Sender<Job>,
 }
 
 impl Offer {
-    fn take(mut self) -> Endpoint {
-        self.endpoint.take().expect("an offer is taken once")
+    fn take(mut self) -> Attached {
+        self.attached.take().expect("an offer is taken once")
     }
 }
 
 impl Drop for Offer {
     fn drop(&mut self) {
-        if let Some(endpoint) = self.endpoint.take() {
-            let discard = move |state: &mut State| state.discard(endpoint.id);
+        if let Some(attached) = self.attached.take() {
+            let discard = move |state: &mut State| state.discard(attached.endpoint.id);
             // If this fails the thread is gone, and took everything away before it went.
             drop(self.jobs.send(Box::new(discard)));
         }

@@ -90,6 +90,16 @@ pub enum KernelError {
 }
 
 impl KernelError {
+    /// Whether this process may not do it.
+    pub fn is_permission_denied(&self) -> bool {
+        match self {
+            Self::Netns(error) => error.is_permission_denied(),
+            Self::Link(error) => error.is_permission_denied(),
+            Self::WriteSetting { source, .. } => source.kind() == io::ErrorKind::PermissionDenied,
+            _ => false,
+        }
+    }
+
     /// Whether a name is taken by something that is not ours.
     pub fn is_conflict(&self) -> bool {
         match self {

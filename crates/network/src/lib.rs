@@ -9,7 +9,8 @@
 //!
 //! ```
 //! use netloft_network::testing::FakeKernel;
-//! use netloft_network::{AttachSpec, Host, NetworkSpec};
+//! use netloft_network::Host;
+//! use netloft_types::{AttachSpec, NetworkSpec};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -17,7 +18,7 @@
 //! let host = Host::open_over(Box::new(kernel.clone()), vec!["10.89.0.0/16".parse()?])?;
 //!
 //! host.create_network(NetworkSpec::new("blue".parse()?)).await?;
-//! let endpoint = host.attach(AttachSpec::new("blue".parse()?, "api-1".parse()?)).await?;
+//! let endpoint = host.attach(AttachSpec::new("blue".parse()?, "api-1".parse()?)).await?.endpoint;
 //! assert_eq!(endpoint.addresses[0].to_string(), "10.89.0.2/24");
 //! assert_eq!(endpoint.gateways[0].to_string(), "10.89.0.1");
 //! assert!(kernel.has_link("nl-blue"));
@@ -40,17 +41,15 @@
 //! 3.3.4.2); keeping IPv6 networks apart on a host that forwards IPv6; and keeping the setting when somebody switches
 //! `ip_forward` on *after* the network was made, which resets it on every link.
 
+mod attached;
 mod bridge;
 mod error;
 mod host;
 pub mod kernel;
-mod network;
 pub mod plan;
-mod spec;
 mod state;
 pub mod testing;
 
+pub use attached::Attached;
 pub use error::Error;
 pub use host::{Host, HostOptions};
-pub use network::{Endpoint, Network};
-pub use spec::{AttachSpec, Mtu, NetworkSpec, Segment};

@@ -8,12 +8,13 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use netloft_link::{BridgeSpec, InterfaceAddr, Ipv6};
+use netloft_link::{BridgeSpec, Ipv6};
+use netloft_types::InterfaceAddr;
 use netloft_types::{InterfaceName, MacAddr, SandboxName};
 
 use crate::error::chain;
 use crate::kernel::{Kernel, KernelError};
-use crate::spec::Mtu;
+use netloft_types::Mtu;
 
 /// One change to the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,12 +13,13 @@ use netloft_ipam::{Pool, Space};
 use netloft_types::{EndpointId, MacAddr, NetworkName, SandboxName, Subnet};
 use tracing::{debug, info, warn};
 
+use crate::attached::Attached;
 use crate::bridge::{self, Decided};
 use crate::error::{Error, chain};
 use crate::kernel::{Kernel, SandboxNetns};
-use crate::network::{Endpoint, Network};
 use crate::plan::{Applied, Failure, Leftover, Plan, Step};
-use crate::spec::AttachSpec;
+use netloft_types::AttachSpec;
+use netloft_types::Network;
 pub(crate) use networks::CARVED_PREFIX_LEN;
 
 /// Links that may wait to be deleted before a detach waits for it: the 20 ms that it takes are then spread over so
@@ -56,7 +57,7 @@ struct NetworkEntry {
 }
 
 struct EndpointEntry {
-    endpoint: Endpoint,
+    attached: Attached,
     decided: Decided,
     made: Applied,
 }
@@ -87,22 +88,22 @@ impl State {
         self.is_closed
     }
 
-    pub(crate) fn endpoints(&self) -> Vec<Endpoint> {
+    pub(crate) fn endpoints(&self) -> Vec<Attached> {
         let entries = self.endpoints.values();
-        entries.map(|entry| entry.endpoint.clone()).collect()
+        entries.map(|entry| entry.attached.clone()).collect()
     }
 
-    pub(crate) fn attach(&mut self, spec: &AttachSpec) -> Result<Endpoint, Error> {
+    pub(crate) fn attach(&mut self, spec: &AttachSpec) -> Result<Attached, Error> {
         let (network, decided) = self.claim(spec)?;
         let plan = bridge::plan_endpoint(&network, &decided);
         match self.carry_out(plan, &decided.sandbox) {
             Ok((made, netns)) => {
-                let endpoint = Endpoint::new(&network, &decided, netns);
+                let attached = Attached::new(&network, &decided, netns);
                 info!(endpoint = %decided.id, "attached");
                 debug!(endpoint = %decided.id, network = %network.name, sandbox = %decided.sandbox, "attached");
-                let entry = EndpointEntry { endpoint: endpoint.clone(), decided, made };
-                self.endpoints.insert(endpoint.id, entry);
-                Ok(endpoint)
+                let entry = EndpointEntry { attached: attached.clone(), decided, made };
+                self.endpoints.insert(attached.endpoint.id, entry);
+                Ok(attached)
             }
             Err(failure) => {
                 let (network, sandbox) = (network.name, decided.sandbox.clone());

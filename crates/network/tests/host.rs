@@ -8,7 +8,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use netloft_network::testing::FakeKernel;
-use netloft_network::{AttachSpec, Error, Host, NetworkSpec};
+use netloft_network::{Error, Host};
+use netloft_types::{AttachSpec, NetworkSpec};
 use tokio::time::timeout;
 
 #[tokio::test]
@@ -26,7 +27,7 @@ async fn an_attach_that_is_dropped_at_any_moment_leaves_nothing() {
     for round in 0..500 {
         let mut future = Box::pin(host.attach(attach(&format!("s{round}"))));
         if let Poll::Ready(taken) = poll_once(future.as_mut()).await {
-            host.detach(taken.unwrap().id).await.unwrap();
+            host.detach(taken.unwrap().endpoint.id).await.unwrap();
         }
         for _ in 0..round % 50 {
             std::hint::spin_loop();
@@ -57,7 +58,7 @@ async fn more_calls_than_the_queue_holds_are_all_answered() {
 #[tokio::test]
 async fn a_closed_host_refuses_every_call() {
     let (kernel, host) = start().await;
-    let id = host.attach(attach("api")).await.unwrap().id;
+    let id = host.attach(attach("api")).await.unwrap().endpoint.id;
     host.close().await.unwrap();
     assert!(kernel.is_empty());
     assert!(matches!(host.attach(attach("api")).await, Err(Error::Closed)));
@@ -84,7 +85,7 @@ async fn when_the_last_handle_is_dropped_everything_is_taken_away() {
 #[tokio::test]
 async fn cut_links_are_deleted_when_nothing_else_happens() {
     let (kernel, host) = start().await;
-    let id = host.attach(attach("api")).await.unwrap().id;
+    let id = host.attach(attach("api")).await.unwrap().endpoint.id;
     host.detach(id).await.unwrap();
     let calls = kernel.calls();
     let reaped = async {

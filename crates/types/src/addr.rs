@@ -20,19 +20,13 @@ impl Subnet {
     pub fn new(first: IpAddr, prefix_len: u8) -> Result<Self, Invalid> {
         let text = || format!("{first}/{prefix_len}");
         let network = IpNetwork::new(first, prefix_len).map_err(|_| {
-            Invalid::new(
-                "subnet",
-                text(),
-                "prefix length must be at most 32 for IPv4 and 128 for IPv6",
-            )
+            Invalid::new("subnet", text(), "prefix length must be at most 32 for IPv4 and 128 for IPv6")
         })?;
         if network.network() == first {
             Ok(Self(network))
         } else {
-            let rule = format!(
-                "has bits set after the prefix; did you mean {}/{prefix_len}?",
-                network.network()
-            );
+            let rule =
+                format!("has bits set after the prefix; did you mean {}/{prefix_len}?", network.network());
             Err(Invalid::new("subnet", text(), rule))
         }
     }
@@ -73,17 +67,10 @@ impl FromStr for Subnet {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let malformed = || {
-            Invalid::new(
-                "subnet",
-                text,
-                "must be an address, '/' and a prefix length, as in 10.89.0.0/24",
-            )
+            Invalid::new("subnet", text, "must be an address, '/' and a prefix length, as in 10.89.0.0/24")
         };
         let (first, prefix_len) = text.split_once('/').ok_or_else(malformed)?;
-        Self::new(
-            first.parse().map_err(|_| malformed())?,
-            prefix_len.parse().map_err(|_| malformed())?,
-        )
+        Self::new(first.parse().map_err(|_| malformed())?, prefix_len.parse().map_err(|_| malformed())?)
     }
 }
 
@@ -124,14 +111,7 @@ impl MacAddr {
     /// which are overwritten. Drawn from random or hashed bits it cannot collide with a vendor's range.
     pub const fn local(bits: u64) -> Self {
         let [_, _, first, second, third, fourth, fifth, sixth] = bits.to_be_bytes();
-        Self([
-            (first & 0b1111_1100) | 0b10,
-            second,
-            third,
-            fourth,
-            fifth,
-            sixth,
-        ])
+        Self([(first & 0b1111_1100) | 0b10, second, third, fourth, fifth, sixth])
     }
 
     /// The six bytes, in the order they are written.
@@ -154,10 +134,7 @@ impl FromStr for MacAddr {
         let mut bytes = [0; 6];
         let mut pairs = text.split(':');
         for byte in &mut bytes {
-            let pair = pairs
-                .next()
-                .filter(|pair| pair.len() == 2)
-                .ok_or_else(malformed)?;
+            let pair = pairs.next().filter(|pair| pair.len() == 2).ok_or_else(malformed)?;
             *byte = u8::from_str_radix(pair, 16).map_err(|_| malformed())?;
         }
         if pairs.next().is_some() {
@@ -229,10 +206,7 @@ impl TryFrom<u32> for Port {
 
     fn try_from(number: u32) -> Result<Self, Self::Error> {
         let refused = || Invalid::new("port", number, PORT_RULE);
-        let port = u16::try_from(number)
-            .ok()
-            .and_then(NonZeroU16::new)
-            .ok_or_else(refused)?;
+        let port = u16::try_from(number).ok().and_then(NonZeroU16::new).ok_or_else(refused)?;
         Ok(Self(port))
     }
 }
@@ -274,19 +248,8 @@ mod tests {
     #[test]
     fn subnet_with_host_bits_is_refused_with_the_prefix_meant() {
         let error = "10.89.0.7/24".parse::<Subnet>().unwrap_err();
-        assert!(
-            error.to_string().contains("did you mean 10.89.0.0/24?"),
-            "{error}"
-        );
-        for bad in [
-            "",
-            "10.0.0.0",
-            "10.0.0.0/33",
-            "fd00::/129",
-            "10.0.0/8",
-            "/8",
-            "10.0.0.0/x",
-        ] {
+        assert!(error.to_string().contains("did you mean 10.89.0.0/24?"), "{error}");
+        for bad in ["", "10.0.0.0", "10.0.0.0/33", "fd00::/129", "10.0.0/8", "/8", "10.0.0.0/x"] {
             assert!(bad.parse::<Subnet>().is_err(), "{bad}");
         }
     }
@@ -294,11 +257,7 @@ mod tests {
     #[test]
     fn overlap_is_symmetric_and_never_across_families() {
         let parse = |text: &str| text.parse::<Subnet>().unwrap();
-        let (wide, narrow, other) = (
-            parse("10.0.0.0/8"),
-            parse("10.89.0.0/24"),
-            parse("10.90.0.0/24"),
-        );
+        let (wide, narrow, other) = (parse("10.0.0.0/8"), parse("10.89.0.0/24"), parse("10.90.0.0/24"));
         assert!(wide.overlaps(&narrow) && narrow.overlaps(&wide));
         assert!(!narrow.overlaps(&other) && !other.overlaps(&narrow));
         assert!(!parse("::/0").overlaps(&wide));

@@ -1,7 +1,7 @@
 //! What exists on a host: networks and endpoints.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -28,9 +28,7 @@ pub struct Network {
 impl Network {
     /// Whether it speaks IPv6: only with an IPv6 subnet. Otherwise IPv6 is off in its sandboxes and on its bridge.
     pub fn has_ipv6(&self) -> bool {
-        self.segments
-            .iter()
-            .any(|segment| !segment.subnet().is_ipv4())
+        self.segments.iter().any(|segment| !segment.subnet().is_ipv4())
     }
 }
 
@@ -87,10 +85,7 @@ impl InterfaceAddr {
     pub fn new(address: IpAddr, prefix_len: u8) -> Result<Self, Invalid> {
         let bits = if address.is_ipv4() { 32 } else { 128 };
         if prefix_len <= bits {
-            Ok(Self {
-                address,
-                prefix_len,
-            })
+            Ok(Self { address, prefix_len })
         } else {
             Err(Invalid::new(
                 "interface address",
@@ -109,6 +104,17 @@ impl InterfaceAddr {
     pub const fn prefix_len(self) -> u8 {
         self.prefix_len
     }
+
+    /// The broadcast address: IPv4 only, and not in prefixes of two addresses (RFC 3021) or one.
+    pub fn broadcast(self) -> Option<Ipv4Addr> {
+        match self.address {
+            IpAddr::V4(address) if self.prefix_len < 31 => {
+                let host_bits = u32::MAX >> self.prefix_len;
+                Some(Ipv4Addr::from_bits(address.to_bits() | host_bits))
+            }
+            IpAddr::V4(_) | IpAddr::V6(_) => None,
+        }
+    }
 }
 
 impl FromStr for InterfaceAddr {
@@ -120,10 +126,7 @@ impl FromStr for InterfaceAddr {
             Invalid::new("interface address", text, rule)
         };
         let (address, prefix_len) = text.split_once('/').ok_or_else(malformed)?;
-        Self::new(
-            address.parse().map_err(|_| malformed())?,
-            prefix_len.parse().map_err(|_| malformed())?,
-        )
+        Self::new(address.parse().map_err(|_| malformed())?, prefix_len.parse().map_err(|_| malformed())?)
     }
 }
 
@@ -150,5 +153,30 @@ impl fmt::Display for InterfaceAddr {
 impl fmt::Debug for InterfaceAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interface_address_keeps_its_host_bits_and_refuses_long_prefixes() {
+        for good in ["10.89.0.1/24", "10.0.0.0/32", "fd00:89::1/64", "0.0.0.0/0"] {
+            assert_eq!(good.parse::<InterfaceAddr>().unwrap().to_string(), good);
+        }
+        for bad in ["10.89.0.1", "10.89.0.1/33", "fd00::1/129", "/24", "a/24", "10.0.0.1/-1"] {
+            assert!(bad.parse::<InterfaceAddr>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn broadcast_is_the_last_address_and_only_of_ipv4_prefixes_that_have_one() {
+        let broadcast = |text: &str| text.parse::<InterfaceAddr>().unwrap().broadcast();
+        assert_eq!(broadcast("10.89.0.1/24"), Some([10, 89, 0, 255].into()));
+        assert_eq!(broadcast("10.89.0.1/0"), Some([255; 4].into()));
+        for without in ["10.89.0.1/31", "10.89.0.1/32", "fd00::1/64"] {
+            assert_eq!(broadcast(without), None, "{without}");
+        }
     }
 }

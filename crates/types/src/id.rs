@@ -15,16 +15,10 @@ text_type! {
 }
 
 fn check_instance_id(text: &str) -> Result<(), Invalid> {
-    if (1..=INSTANCE_ID_LEN_MAX).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_graphic())
-    {
+    if (1..=INSTANCE_ID_LEN_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
         Ok(())
     } else {
-        Err(Invalid::new(
-            "instance id",
-            text,
-            "must be 1 to 128 printable ASCII characters without spaces",
-        ))
+        Err(Invalid::new("instance id", text, "must be 1 to 128 printable ASCII characters without spaces"))
     }
 }
 
@@ -114,13 +108,7 @@ mod tests {
 
     #[test]
     fn number_ids_have_one_spelling() {
-        for bad in [
-            "",
-            "abc",
-            "0000000000000ABC",
-            "+000000000000abc",
-            "00000000000000abc",
-        ] {
+        for bad in ["", "abc", "0000000000000ABC", "+000000000000abc", "00000000000000abc"] {
             assert!(bad.parse::<EndpointId>().is_err(), "{bad}");
         }
     }

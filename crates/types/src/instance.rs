@@ -7,8 +7,8 @@ use std::num::NonZeroU16;
 use std::str::FromStr;
 
 use crate::limits::{
-    LOCALITY_PART_LEN_MAX, METADATA_ENTRIES_MAX, METADATA_KEY_LEN_MAX, METADATA_VALUE_LEN_MAX,
-    TAG_LEN_MAX, TAGS_MAX,
+    LOCALITY_PART_LEN_MAX, METADATA_ENTRIES_MAX, METADATA_KEY_LEN_MAX, METADATA_VALUE_LEN_MAX, TAG_LEN_MAX,
+    TAGS_MAX,
 };
 use crate::name::text_type;
 use crate::{InstanceId, Invalid, Port, ServiceName};
@@ -65,8 +65,7 @@ impl Instance {
 #[cfg_attr(feature = "serde", serde(into = "u16", try_from = "u32"))]
 pub struct Weight(NonZeroU16);
 
-const WEIGHT_RULE: &str =
-    "must be a number from 1 to 65535; to take an instance out of use, drain it";
+const WEIGHT_RULE: &str = "must be a number from 1 to 65535; to take an instance out of use, drain it";
 
 impl Weight {
     /// The number.
@@ -86,10 +85,7 @@ impl TryFrom<u32> for Weight {
 
     fn try_from(number: u32) -> Result<Self, Self::Error> {
         let refused = || Invalid::new("weight", number, WEIGHT_RULE);
-        let weight = u16::try_from(number)
-            .ok()
-            .and_then(NonZeroU16::new)
-            .ok_or_else(refused)?;
+        let weight = u16::try_from(number).ok().and_then(NonZeroU16::new).ok_or_else(refused)?;
         Ok(Self(weight))
     }
 }
@@ -104,9 +100,7 @@ impl FromStr for Weight {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.parse()
-            .map(Self)
-            .map_err(|_| Invalid::new("weight", text, WEIGHT_RULE))
+        text.parse().map(Self).map_err(|_| Invalid::new("weight", text, WEIGHT_RULE))
     }
 }
 
@@ -134,10 +128,7 @@ fn check_tag(text: &str) -> Result<(), Invalid> {
 /// The tags of an instance: a set of at most 64.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(
-    feature = "serde",
-    serde(into = "BTreeSet<Tag>", try_from = "BTreeSet<Tag>")
-)]
+#[cfg_attr(feature = "serde", serde(into = "BTreeSet<Tag>", try_from = "BTreeSet<Tag>"))]
 pub struct Tags(BTreeSet<Tag>);
 
 impl Tags {
@@ -157,11 +148,7 @@ impl TryFrom<BTreeSet<Tag>> for Tags {
 
     fn try_from(tags: BTreeSet<Tag>) -> Result<Self, Self::Error> {
         if tags.len() > TAGS_MAX {
-            return Err(Invalid::new(
-                "tags",
-                format_args!("{} tags", tags.len()),
-                "must be at most 64",
-            ));
+            return Err(Invalid::new("tags", format_args!("{} tags", tags.len()), "must be at most 64"));
         }
         Ok(Self(tags))
     }
@@ -179,10 +166,7 @@ impl From<Tags> for BTreeSet<Tag> {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(
     feature = "serde",
-    serde(
-        into = "BTreeMap<String, String>",
-        try_from = "BTreeMap<String, String>"
-    )
+    serde(into = "BTreeMap<String, String>", try_from = "BTreeMap<String, String>")
 )]
 pub struct Metadata(BTreeMap<String, String>);
 
@@ -194,9 +178,7 @@ impl Metadata {
 
     /// The entries in order of their keys.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
-        self.0
-            .iter()
-            .map(|(key, value)| (key.as_str(), value.as_str()))
+        self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
     }
 }
 
@@ -243,11 +225,8 @@ pub enum Health {
 }
 
 impl Health {
-    const NAMES: [(Self, &str); 3] = [
-        (Self::Passing, "passing"),
-        (Self::Warning, "warning"),
-        (Self::Critical, "critical"),
-    ];
+    const NAMES: [(Self, &str); 3] =
+        [(Self::Passing, "passing"), (Self::Warning, "warning"), (Self::Critical, "critical")];
 }
 
 /// Where an instance stands between its first and its last call.
@@ -264,11 +243,8 @@ pub enum Lifecycle {
 }
 
 impl Lifecycle {
-    const NAMES: [(Self, &str); 3] = [
-        (Self::Starting, "starting"),
-        (Self::Ready, "ready"),
-        (Self::Draining, "draining"),
-    ];
+    const NAMES: [(Self, &str); 3] =
+        [(Self::Starting, "starting"), (Self::Ready, "ready"), (Self::Draining, "draining")];
 }
 
 macro_rules! named_enum {
@@ -284,20 +260,14 @@ macro_rules! named_enum {
 
             fn from_str(text: &str) -> Result<Self, Self::Err> {
                 let found = Self::NAMES.iter().find(|(_, name)| *name == text);
-                found
-                    .map(|(value, _)| *value)
-                    .ok_or_else(|| Invalid::new($field, text, $rule))
+                found.map(|(value, _)| *value).ok_or_else(|| Invalid::new($field, text, $rule))
             }
         }
     };
 }
 
 named_enum!(Health, "health", "must be passing, warning or critical");
-named_enum!(
-    Lifecycle,
-    "lifecycle",
-    "must be starting, ready or draining"
-);
+named_enum!(Lifecycle, "lifecycle", "must be starting, ready or draining");
 
 /// Where an instance runs, from wide to narrow; an empty part is unknown.
 ///
@@ -317,11 +287,7 @@ impl Locality {
         for (field, part) in [("region", region), ("zone", zone), ("host", host)] {
             check_text(field, part, 0, LOCALITY_PART_LEN_MAX)?;
         }
-        Ok(Self {
-            region: region.into(),
-            zone: zone.into(),
-            host: host.into(),
-        })
+        Ok(Self { region: region.into(), zone: zone.into(), host: host.into() })
     }
 
     /// The region, such as a cloud's.
@@ -359,12 +325,7 @@ impl TryFrom<UncheckedLocality> for Locality {
     }
 }
 
-fn check_text(
-    field: &'static str,
-    text: &str,
-    len_min: usize,
-    len_max: usize,
-) -> Result<(), Invalid> {
+fn check_text(field: &'static str, text: &str, len_min: usize, len_max: usize) -> Result<(), Invalid> {
     if (len_min..=len_max).contains(&text.len()) && !text.chars().any(char::is_control) {
         Ok(())
     } else {
@@ -386,11 +347,8 @@ mod tests {
 
     #[test]
     fn tags_and_metadata_are_bounded() {
-        let tags = |count: usize| {
-            (0..count)
-                .map(|n| format!("t{n}").parse().unwrap())
-                .collect::<BTreeSet<Tag>>()
-        };
+        let tags =
+            |count: usize| (0..count).map(|n| format!("t{n}").parse().unwrap()).collect::<BTreeSet<Tag>>();
         assert!(Tags::try_from(tags(TAGS_MAX)).is_ok());
         assert!(Tags::try_from(tags(TAGS_MAX + 1)).is_err());
 

@@ -24,11 +24,7 @@ impl Invalid {
         value: impl std::fmt::Display,
         rule: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self {
-            field,
-            value: value.to_string(),
-            rule: rule.into(),
-        }
+        Self { field, value: value.to_string(), rule: rule.into() }
     }
 
     /// The field that was refused, in the words of the glossary.
@@ -45,11 +41,7 @@ impl Invalid {
 fn quote(value: &str) -> String {
     match value.char_indices().nth(ECHO_LEN_MAX) {
         None => format!("{value:?}"),
-        Some((cut, _)) => format!(
-            "{:?} (of {} bytes)",
-            format!("{}...", &value[..cut]),
-            value.len()
-        ),
+        Some((cut, _)) => format!("{:?} (of {} bytes)", format!("{}...", &value[..cut]), value.len()),
     }
 }
 

@@ -34,12 +34,7 @@ pub struct NetworkSpec {
 impl NetworkSpec {
     /// A network of which nothing but the name is chosen.
     pub fn new(name: NetworkName) -> Self {
-        Self {
-            name,
-            segments: Vec::new(),
-            mtu: None,
-            bridge: None,
-        }
+        Self { name, segments: Vec::new(), mtu: None, bridge: None }
     }
 }
 
@@ -55,7 +50,8 @@ pub struct AttachSpec {
     /// Addresses it must get, at most one for each segment of the network. In every other segment it gets the
     /// next free one.
     pub addresses: Vec<IpAddr>,
-    /// The Ethernet address it must get; derived from the endpoint's id if absent.
+    /// The Ethernet address it must get. If absent, it is derived from the first address, so that neighbours who
+    /// remember another sandbox at that address still reach this one.
     pub mac: Option<MacAddr>,
 }
 
@@ -102,9 +98,8 @@ impl Segment {
     pub fn with_gateway(subnet: Subnet, gateway: IpAddr) -> Result<Self, Invalid> {
         let smallest = if subnet.is_ipv4() { 30 } else { 126 };
         if subnet.prefix_len() > smallest {
-            let rule = format!(
-                "prefix length must be at most {smallest} to leave room for a gateway and endpoints"
-            );
+            let rule =
+                format!("prefix length must be at most {smallest} to leave room for a gateway and endpoints");
             return Err(Invalid::new("subnet", subnet, rule));
         }
         if let Some(kind) = unusable(subnet) {
@@ -128,9 +123,7 @@ impl Segment {
     pub fn pair(subnets: Vec<Subnet>, mut gateways: Vec<IpAddr>) -> Result<Vec<Self>, Invalid> {
         let mut segments = Vec::with_capacity(subnets.len());
         for subnet in subnets {
-            let chosen = gateways
-                .iter()
-                .position(|gateway| subnet.contains(*gateway));
+            let chosen = gateways.iter().position(|gateway| subnet.contains(*gateway));
             segments.push(match chosen {
                 Some(index) => Self::with_gateway(subnet, gateways.swap_remove(index))?,
                 None => Self::new(subnet)?,
@@ -138,11 +131,9 @@ impl Segment {
         }
         match gateways.first() {
             None => Ok(segments),
-            Some(stray) => Err(Invalid::new(
-                "gateway",
-                stray,
-                "must lie in a subnet of the network of its own",
-            )),
+            Some(stray) => {
+                Err(Invalid::new("gateway", stray, "must lie in a subnet of the network of its own"))
+            }
         }
     }
 
@@ -175,32 +166,16 @@ const UNUSABLE: [(&str, IpAddr, u8); 7] = [
     ("\"this network\"", IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8),
     ("loopback", IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8),
     ("link-local", IpAddr::V4(Ipv4Addr::new(169, 254, 0, 0)), 16),
-    (
-        "multicast or reserved",
-        IpAddr::V4(Ipv4Addr::new(224, 0, 0, 0)),
-        3,
-    ),
+    ("multicast or reserved", IpAddr::V4(Ipv4Addr::new(224, 0, 0, 0)), 3),
     ("loopback or reserved", IpAddr::V6(Ipv6Addr::UNSPECIFIED), 8),
-    (
-        "link-local",
-        IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)),
-        10,
-    ),
-    (
-        "multicast",
-        IpAddr::V6(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0)),
-        8,
-    ),
+    ("link-local", IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)), 10),
+    ("multicast", IpAddr::V6(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0)), 8),
 ];
 
 fn unusable(subnet: Subnet) -> Option<&'static str> {
-    let overlaps = |first, prefix_len| {
-        Subnet::new(first, prefix_len).is_ok_and(|range| range.overlaps(&subnet))
-    };
-    UNUSABLE
-        .iter()
-        .find(|(_, first, prefix_len)| overlaps(*first, *prefix_len))
-        .map(|(kind, ..)| *kind)
+    let overlaps =
+        |first, prefix_len| Subnet::new(first, prefix_len).is_ok_and(|range| range.overlaps(&subnet));
+    UNUSABLE.iter().find(|(_, first, prefix_len)| overlaps(*first, *prefix_len)).map(|(kind, ..)| *kind)
 }
 
 /// The largest packet a link carries, in bytes: 1280 to 65535.
@@ -262,14 +237,8 @@ mod tests {
     #[test]
     fn the_gateway_is_the_first_address_for_hosts_unless_chosen() {
         let segment = |text: &str| Segment::new(text.parse().unwrap()).unwrap();
-        assert_eq!(
-            segment("10.89.0.0/24").gateway(),
-            "10.89.0.1".parse::<IpAddr>().unwrap()
-        );
-        assert_eq!(
-            segment("fd00:89::/64").gateway(),
-            "fd00:89::1".parse::<IpAddr>().unwrap()
-        );
+        assert_eq!(segment("10.89.0.0/24").gateway(), "10.89.0.1".parse::<IpAddr>().unwrap());
+        assert_eq!(segment("fd00:89::/64").gateway(), "fd00:89::1".parse::<IpAddr>().unwrap());
         let chosen = with_gateway("10.89.0.0/24", "10.89.0.254").unwrap();
         assert_eq!(chosen.to_string(), "10.89.0.0/24 via 10.89.0.254");
     }
@@ -290,21 +259,10 @@ mod tests {
 
     #[test]
     fn gateways_find_their_subnets() {
-        let subnets = || {
-            vec![
-                "10.89.0.0/24".parse().unwrap(),
-                "fd00:89::/64".parse().unwrap(),
-            ]
-        };
+        let subnets = || vec!["10.89.0.0/24".parse().unwrap(), "fd00:89::/64".parse().unwrap()];
         let segments = Segment::pair(subnets(), vec!["fd00:89::9".parse().unwrap()]).unwrap();
-        assert_eq!(
-            segments[0].gateway(),
-            "10.89.0.1".parse::<IpAddr>().unwrap()
-        );
-        assert_eq!(
-            segments[1].gateway(),
-            "fd00:89::9".parse::<IpAddr>().unwrap()
-        );
+        assert_eq!(segments[0].gateway(), "10.89.0.1".parse::<IpAddr>().unwrap());
+        assert_eq!(segments[1].gateway(), "fd00:89::9".parse::<IpAddr>().unwrap());
         let stray = Segment::pair(subnets(), vec!["10.90.0.1".parse().unwrap()]).unwrap_err();
         assert_eq!(stray.field(), "gateway");
     }

@@ -22,10 +22,7 @@ pub struct Patch {
 impl Patch {
     /// Takes an instance out of every default lookup while it finishes the calls it has.
     pub fn drain() -> Self {
-        Self {
-            lifecycle: Some(Lifecycle::Draining),
-            ..Self::default()
-        }
+        Self { lifecycle: Some(Lifecycle::Draining), ..Self::default() }
     }
 
     /// The instance as it is after the change.
@@ -58,10 +55,7 @@ mod tests {
         );
         assert_eq!(Patch::default().applied_to(&before), before);
         let drained = Patch::drain().applied_to(&before);
-        let expected = Instance {
-            lifecycle: Lifecycle::Draining,
-            ..before
-        };
+        let expected = Instance { lifecycle: Lifecycle::Draining, ..before };
         assert_eq!(drained, expected);
     }
 }

@@ -20,26 +20,17 @@ pub struct Query {
 impl Query {
     /// The usable instances of one service: passing or warning, and ready.
     pub fn service(name: ServiceName) -> Self {
-        Self {
-            service: Some(name),
-            ..Self::default()
-        }
+        Self { service: Some(name), ..Self::default() }
     }
 
     /// Every instance of every service, whatever its health and lifecycle.
     pub fn everything() -> Self {
-        Self {
-            health: HealthFilter::Any,
-            lifecycle: LifecycleFilter::Any,
-            ..Self::default()
-        }
+        Self { health: HealthFilter::Any, lifecycle: LifecycleFilter::Any, ..Self::default() }
     }
 
     /// Whether `instance` is selected.
     pub fn matches(&self, instance: &Instance) -> bool {
-        self.service
-            .as_ref()
-            .is_none_or(|service| *service == instance.service)
+        self.service.as_ref().is_none_or(|service| *service == instance.service)
             && self.health.admits(instance.health)
             && self.lifecycle.admits(instance.lifecycle)
             && self.tags.iter().all(|tag| instance.tags.contains(tag))
@@ -98,22 +89,14 @@ mod tests {
             "10.0.0.2".parse().unwrap(),
             "80".parse().unwrap(),
         );
-        instance.tags = BTreeSet::from(["blue".parse().unwrap(), "v2".parse().unwrap()])
-            .try_into()
-            .unwrap();
+        instance.tags = BTreeSet::from(["blue".parse().unwrap(), "v2".parse().unwrap()]).try_into().unwrap();
         instance
     }
 
     #[test]
     fn the_default_selects_only_what_may_get_calls() {
         let query = Query::service("api".parse().unwrap());
-        let with = |health, lifecycle| {
-            query.matches(&Instance {
-                health,
-                lifecycle,
-                ..instance()
-            })
-        };
+        let with = |health, lifecycle| query.matches(&Instance { health, lifecycle, ..instance() });
         assert!(with(Health::Passing, Lifecycle::Ready));
         assert!(with(Health::Warning, Lifecycle::Ready));
         assert!(!with(Health::Critical, Lifecycle::Ready));

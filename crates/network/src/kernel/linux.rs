@@ -6,15 +6,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
-use netloft_link::{
-    BridgeSpec, Conn, InsideSpec, InterfaceAddr, LinkGroup, LinkIndex, VethSpec, configure_inside,
-};
+use netloft_link::{BridgeSpec, Conn, InsideSpec, LinkGroup, LinkIndex, VethSpec, configure_inside};
 use netloft_netns::{Enterer, Netns, NetnsDir};
+use netloft_types::InterfaceAddr;
 use netloft_types::{InterfaceName, MacAddr, SandboxName, Subnet};
 
 use super::{Kernel, KernelError, SandboxNetns};
 use crate::plan::{Step, Undo, Veth};
-use crate::spec::Mtu;
+use netloft_types::Mtu;
 
 /// The group of links that were cut and wait to be deleted: "nloft" squeezed into 32 bits, which nobody picks
 /// by chance.

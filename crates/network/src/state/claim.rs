@@ -3,14 +3,14 @@
 use std::net::IpAddr;
 
 use netloft_ipam::Request;
-use netloft_link::InterfaceAddr;
+use netloft_types::InterfaceAddr;
 use netloft_types::{EndpointId, MacAddr};
 
 use super::{NetworkEntry, State};
 use crate::bridge::{Decided, derived_mac, on_link};
 use crate::error::Error;
-use crate::network::Network;
-use crate::spec::{AttachSpec, Segment};
+use netloft_types::Network;
+use netloft_types::{AttachSpec, Segment};
 
 impl State {
     /// Decides everything about an endpoint and claims it, or claims nothing.

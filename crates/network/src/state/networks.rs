@@ -10,8 +10,8 @@ use tracing::{debug, info};
 use super::{NetworkEntry, State};
 use crate::bridge;
 use crate::error::Error;
-use crate::network::Network;
-use crate::spec::{NetworkSpec, Segment};
+use netloft_types::Network;
+use netloft_types::{NetworkSpec, Segment};
 
 /// The size of a subnet that nobody chose: 253 endpoints.
 pub(crate) const CARVED_PREFIX_LEN: u8 = 24;

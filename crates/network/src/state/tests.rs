@@ -1,8 +1,8 @@
 //! Refusals, and failure at every call, over the fake kernel.
 
 use super::*;
-use crate::spec::{NetworkSpec, Segment};
 use crate::testing::{FakeKernel, Fault};
+use netloft_types::{NetworkSpec, Segment};
 
 #[test]
 fn without_subnets_a_network_gets_one_clear_of_the_host_and_of_other_networks() {

@@ -1,0 +1,41 @@
+//! The commands that talk to an agent or a registry.
+
+mod network;
+mod registry;
+mod run;
+mod status;
+
+use netloft_client::{AgentClient, Client, Target};
+
+use crate::args::{Command, Common};
+
+/// Carries a command out; answers the exit code.
+pub(crate) async fn carry_out(command: Command, common: &Common) -> anyhow::Result<u8> {
+    match command {
+        Command::Network(command) => network::run(command, common).await?,
+        Command::Run(args) => return run::run(args, common).await,
+        Command::Services => registry::services(common).await?,
+        Command::Resolve(args) => registry::resolve(&args, common).await?,
+        Command::Watch(args) => registry::watch(&args, common).await?,
+        Command::Status => status::run(common).await?,
+        Command::Up(_) | Command::Demo(_) | Command::Completions { .. } => {
+            unreachable!("needs no agent, so main carries it out")
+        }
+    }
+    Ok(0)
+}
+
+/// The agent meant by the options.
+pub(crate) fn agent(common: &Common) -> AgentClient {
+    AgentClient::connect(agent_target(common))
+}
+
+/// The registry meant by the options: the one named, or the agent's own.
+pub(crate) fn registry(common: &Common) -> Client {
+    Client::connect(common.registry.clone().unwrap_or_else(|| agent_target(common)))
+}
+
+fn agent_target(common: &Common) -> Target {
+    let default = || Target::unix(netloftd::default_socket());
+    common.agent.clone().unwrap_or_else(default)
+}

@@ -1,0 +1,105 @@
+//! `netloft run`: a command in a sandbox of its own, with an address and a name.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
+
+use anyhow::Context as _;
+use netloft_client::AgentClient;
+use netloft_types::{AttachSpec, Attachment, Lifetime, Port, ReadyCheck, SandboxName, ServiceSpec};
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::agent;
+use crate::args::{Common, RunArgs};
+use crate::up::enter;
+
+/// Attaches, runs the command, and detaches. Answers the command's exit code, as a shell would.
+///
+/// The agent detaches us if we are killed, and the kernel ends the command then.
+pub(crate) async fn run(args: RunArgs, common: &Common) -> anyhow::Result<u8> {
+    let agent = agent(common);
+    let service = args.port.map(|port| service(&args, port)).transpose()?;
+    let attachment = agent.attach(&attach_spec(&args)?, service.as_ref(), Lifetime::Caller).await?;
+    let outcome = supervise(&args, &agent, &attachment).await;
+    let detached = agent.detach(attachment.endpoint.id).await.context("cannot detach");
+    let code = outcome?;
+    detached?;
+    Ok(code)
+}
+
+async fn supervise(args: &RunArgs, agent: &AgentClient, attachment: &Attachment) -> anyhow::Result<u8> {
+    let (program, arguments) = args.command.split_first().context("there is no command")?;
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .env("NETLOFT_SANDBOX", attachment.endpoint.sandbox.as_str())
+        .envs(args.port.map(|port| ("NETLOFT_PORT", port.to_string())))
+        .kill_on_drop(true);
+    enter(&mut command, attachment)?;
+    let mut child = command.spawn().with_context(|| format!("cannot start {program}"))?;
+    // Before it is waited for: until then nobody else can get its number.
+    if let Some(pid) = child.id() {
+        agent.start(attachment.endpoint.id, pid).await?;
+    }
+    Ok(exit_code(wait(&mut child).await?))
+}
+
+/// Waits for the command. Ctrl-C reaches it without us, SIGTERM is passed on.
+async fn wait(child: &mut Child) -> anyhow::Result<ExitStatus> {
+    let (mut interrupts, mut terminations) =
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    loop {
+        tokio::select! {
+            status = child.wait() => return Ok(status?),
+            _ = interrupts.recv() => {}
+            _ = terminations.recv() => terminate(child)?,
+        }
+    }
+}
+
+fn terminate(child: &Child) -> anyhow::Result<()> {
+    let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) else { return Ok(()) };
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM)?;
+    Ok(())
+}
+
+/// 128 and the number of the signal if a signal ended it (POSIX, Shell Command Language, 2.8.2).
+fn exit_code(status: ExitStatus) -> u8 {
+    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default());
+    u8::try_from(code).unwrap_or(u8::MAX)
+}
+
+fn attach_spec(args: &RunArgs) -> anyhow::Result<AttachSpec> {
+    let sandbox = match &args.sandbox {
+        Some(sandbox) => sandbox.clone(),
+        None => sandbox_name(args)?,
+    };
+    Ok(AttachSpec {
+        interface: args.interface.clone(),
+        addresses: args.addresses.clone(),
+        mac: args.mac,
+        ..AttachSpec::new(args.network.clone(), sandbox)
+    })
+}
+
+/// The name itself; with our process id behind it if it is a service, of which there may be many instances.
+fn sandbox_name(args: &RunArgs) -> anyhow::Result<SandboxName> {
+    let name = args.name.as_str();
+    if args.port.is_none() {
+        return Ok(name.parse()?);
+    }
+    let suffix = format!("-{}", std::process::id());
+    let kept = name.len().min(netloft_types::limits::NAME_LEN_MAX - suffix.len());
+    Ok(format!("{}{suffix}", name[..kept].trim_end_matches('-')).parse()?)
+}
+
+fn service(args: &RunArgs, port: Port) -> anyhow::Result<ServiceSpec> {
+    Ok(ServiceSpec {
+        weight: args.weight,
+        tags: args.tags.iter().cloned().collect::<BTreeSet<_>>().try_into()?,
+        metadata: args.metadata.iter().cloned().collect::<BTreeMap<_, _>>().try_into()?,
+        ready_check: if args.no_check { ReadyCheck::None } else { ReadyCheck::Tcp },
+        ..ServiceSpec::new(args.name.clone(), port)
+    })
+}

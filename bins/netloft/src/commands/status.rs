@@ -1,0 +1,48 @@
+//! `netloft status`.
+
+use netloft_types::{Attachment, Query};
+use serde_json::json;
+
+use super::{agent, network, registry};
+use crate::args::Common;
+use crate::output;
+
+pub(crate) async fn run(common: &Common) -> anyhow::Result<()> {
+    let (agent, client) = (agent(common), super::registry(common));
+    let networks = agent.networks().await?;
+    let attachments = agent.attachments(None).await?;
+    let found = client.resolve(&Query::everything()).await?;
+    if common.json {
+        let instances: Vec<_> =
+            found.instances.iter().map(AsRef::as_ref).collect::<Vec<&netloft_types::Instance>>();
+        return output::json(&json!({
+            "agent": agent.target().to_string(),
+            "registry": { "target": client.target().to_string(), "revision": found.at },
+            "networks": networks,
+            "endpoints": attachments,
+            "instances": instances,
+        }));
+    }
+    output::line(format_args!("agent     {}", agent.target()))?;
+    output::line(format_args!("registry  {} at revision {}\n", client.target(), found.at))?;
+    network::show(&networks, common)?;
+    output::line("")?;
+    endpoints(&attachments)?;
+    output::line("")?;
+    registry::show(&found.instances)
+}
+
+fn endpoints(attachments: &[Attachment]) -> anyhow::Result<()> {
+    let rows = attachments.iter().map(|attachment| {
+        let endpoint = &attachment.endpoint;
+        [
+            endpoint.id.to_string(),
+            endpoint.network.to_string(),
+            endpoint.sandbox.to_string(),
+            endpoint.host_link.to_string(),
+            output::list(&endpoint.addresses),
+            attachment.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
+        ]
+    });
+    output::block(&output::table(["ENDPOINT", "NETWORK", "SANDBOX", "LINK", "ADDRESSES", "PID"], rows))
+}

@@ -1,0 +1,444 @@
+//! The agent: a network and a name in one act.
+//!
+//! An attachment is an endpoint (the network wing) and an instance (the discovery wing). The agent is where the
+//! two meet: it makes both or neither, watches the process that runs in the sandbox, and takes the instance back
+//! the moment that process is gone.
+//!
+//! Handle → Shared → State: [`Agent`] is a cheap handle; the table of attachments is behind a lock that is held
+//! for look-ups only, never across an await. Each started process has one task, which alone decides about its
+//! instance; the table owns the task and aborts it when the attachment goes.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use netloft_client::Client;
+use netloft_network::{Host, HostOptions};
+use netloft_registry::{MemoryStore, Store, StoreOptions};
+use netloft_types::{
+    AttachSpec, Attachment, EndpointId, Instance, InstanceId, Lifecycle, Lifetime, Locality, Network,
+    NetworkName, NetworkSpec, ReadyCheck, ServiceSpec,
+};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
+
+use crate::HostName;
+use crate::error::{Error, RegistrarError};
+use crate::process::Process;
+use crate::registrar::Registrar;
+
+/// How the agent is set up.
+pub struct AgentOptions {
+    /// The network wing's own options: the host's namespace, default pools, where namespaces are named.
+    pub host: HostOptions,
+    /// Where instances are registered.
+    pub registry: Registry,
+    /// What this host is called: part of the id and of the locality of every instance.
+    pub host_name: HostName,
+    /// Where other processes can open the user namespace that owns the sandboxes, if it is not theirs.
+    pub userns: Option<PathBuf>,
+}
+
+impl AgentOptions {
+    /// The host as it is, and this registry.
+    pub fn new(registry: Registry, host_name: HostName) -> Self {
+        Self { host: HostOptions::default(), registry, host_name, userns: None }
+    }
+}
+
+/// Where instances are registered.
+#[expect(clippy::large_enum_variant, reason = "one is made in the life of an agent")]
+pub enum Registry {
+    /// In this process.
+    Embedded(Arc<dyn Store>),
+    /// In another one.
+    Remote(Client),
+}
+
+impl Registry {
+    /// An empty registry in the memory of this process. Must be called within a tokio runtime.
+    pub fn embedded() -> Self {
+        Self::Embedded(Arc::new(MemoryStore::start(StoreOptions::default())))
+    }
+}
+
+/// Owns the networks of a host and registers what it attaches. Clones are handles to one agent.
+#[derive(Clone)]
+pub struct Agent {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    host: Host,
+    registrar: Registrar,
+    host_name: HostName,
+    userns: Option<PathBuf>,
+    attached: Mutex<BTreeMap<EndpointId, Attached>>,
+}
+
+/// What the agent keeps of an attachment.
+struct Attached {
+    attachment: Attachment,
+    service: Option<Announcement>,
+    process: Option<Supervised>,
+    /// Detaches when the caller ends; none if it need not live.
+    keeper: Option<Task>,
+    /// Whether it is being detached: then nothing is started in it any more.
+    is_leaving: bool,
+}
+
+/// An instance as it is announced, and how it earns its first call.
+#[derive(Clone)]
+struct Announcement {
+    instance: Instance,
+    ready_check: ReadyCheck,
+}
+
+struct Supervised {
+    process: Arc<Process>,
+    task: Task,
+}
+
+/// A task that ends with its owner.
+struct Task(JoinHandle<()>);
+
+impl Task {
+    /// Ends the task and waits until it has: afterwards it does nothing more.
+    async fn stop(mut self) {
+        self.0.abort();
+        // It was aborted or had ended before; either is what we wait for.
+        let _ = (&mut self.0).await;
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Agent {
+    /// Opens the host and a session with the registry.
+    ///
+    /// # Errors
+    ///
+    /// If the host cannot be worked on, or the registry cannot be used.
+    pub async fn open(options: AgentOptions) -> Result<Self, Error> {
+        let registrar = match options.registry {
+            Registry::Embedded(store) => Registrar::embedded(store).await.map_err(Error::OpenSession)?,
+            Registry::Remote(client) => Registrar::remote(client),
+        };
+        let host = Host::open(options.host)?;
+        let shared = Shared {
+            host,
+            registrar,
+            host_name: options.host_name,
+            userns: options.userns,
+            attached: Mutex::default(),
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// The registry in this process, if there is one.
+    pub fn embedded_store(&self) -> Option<Arc<dyn Store>> {
+        self.shared.registrar.embedded_store()
+    }
+
+    /// Creates a network.
+    ///
+    /// # Errors
+    ///
+    /// What the network wing refuses; nothing is left behind.
+    ///
+    /// # Cancel safety
+    ///
+    /// The network is made as a whole or not at all.
+    pub async fn create_network(&self, spec: NetworkSpec) -> Result<Network, Error> {
+        Ok(self.shared.host.create_network(spec).await?)
+    }
+
+    /// Removes a network that has no endpoints.
+    pub async fn remove_network(&self, name: &NetworkName) -> Result<(), Error> {
+        Ok(self.shared.host.remove_network(name).await?)
+    }
+
+    /// The networks, in order of their names.
+    pub async fn networks(&self) -> Result<Vec<Network>, Error> {
+        Ok(self.shared.host.networks().await?)
+    }
+
+    /// The attachments, in order of network and sandbox.
+    pub fn attachments(&self) -> Vec<Attachment> {
+        let mut all: Vec<_> =
+            self.shared.table().values().map(|attached| attached.attachment.clone()).collect();
+        all.sort_by(|a, b| {
+            let key = |attachment: &Attachment| {
+                (attachment.endpoint.network.clone(), attachment.endpoint.sandbox.clone())
+            };
+            key(a).cmp(&key(b))
+        });
+        all
+    }
+
+    /// Makes a sandbox and its endpoint, and registers its service as an instance that is starting.
+    ///
+    /// `keeper` is the process whose end detaches it, if its lifetime is the caller's.
+    ///
+    /// # Errors
+    ///
+    /// If either half fails, neither is there.
+    ///
+    /// # Cancel safety
+    ///
+    /// The attachment is made in a task of its own: a dropped future loses the answer, not the work. What a
+    /// caller asked for and left behind goes with the caller's process.
+    pub async fn attach(
+        &self,
+        spec: AttachSpec,
+        service: Option<ServiceSpec>,
+        lifetime: Lifetime,
+        keeper: Option<u32>,
+    ) -> Result<Attachment, Error> {
+        let agent = self.clone();
+        let work = tokio::spawn(async move { agent.attach_wholly(spec, service, lifetime, keeper).await });
+        work.await.unwrap_or(Err(Error::Stopping))
+    }
+
+    async fn attach_wholly(
+        self,
+        spec: AttachSpec,
+        service: Option<ServiceSpec>,
+        lifetime: Lifetime,
+        keeper: Option<u32>,
+    ) -> Result<Attachment, Error> {
+        let keeper = match (lifetime, keeper) {
+            (Lifetime::UntilDetached, _) => None,
+            (Lifetime::Caller, None) => return Err(Error::CallerGone),
+            (Lifetime::Caller, Some(pid)) => Some(Process::open(pid).map_err(|_| Error::CallerGone)?),
+        };
+        let sandbox = self.shared.host.attach(spec).await?;
+        let id = sandbox.endpoint.id;
+        let service = service.map(|service| self.shared.announcement(&sandbox.endpoint, service));
+        let attachment = Attachment {
+            endpoint: sandbox.endpoint,
+            netns: sandbox.netns_path,
+            userns: self.shared.userns.clone(),
+            instance: service.as_ref().map(|announcement| announcement.instance.id.clone()),
+            pid: None,
+        };
+        if let Some(announcement) = &service
+            && let Err(source) = self.shared.registrar.announce(announcement.instance.clone()).await
+        {
+            if let Err(error) = self.shared.host.detach(id).await {
+                warn!(endpoint = %id, error = &error as &dyn std::error::Error, "cannot undo an attachment");
+            }
+            return Err(Error::Register { sandbox: attachment.endpoint.sandbox, source });
+        }
+        let attached = Attached {
+            attachment: attachment.clone(),
+            service,
+            process: None,
+            keeper: None,
+            is_leaving: false,
+        };
+        self.shared.table().insert(id, attached);
+        if let Some(keeper) = keeper {
+            self.keep(id, keeper);
+        }
+        info!(endpoint = %id, network = %attachment.endpoint.network, sandbox = %attachment.endpoint.sandbox, "attached");
+        Ok(attachment)
+    }
+
+    /// Detaches `id` when `keeper` ends.
+    fn keep(&self, id: EndpointId, keeper: Process) {
+        let agent = self.clone();
+        let task = tokio::spawn(async move {
+            keeper.ended().await;
+            info!(endpoint = %id, "the caller has ended");
+            // In a task of its own, because detaching drops the entry and with it this task.
+            tokio::spawn(async move { agent.detach(id).await });
+        });
+        if let Some(attached) = self.shared.table().get_mut(&id) {
+            attached.keeper = Some(Task(task));
+        }
+    }
+
+    /// Names the process that runs in a sandbox. Its instance becomes ready once the check passes, and is taken
+    /// back when the process ends; then another process may be started in its place.
+    ///
+    /// The number must be one that cannot be reused meanwhile: of a child that was not waited for.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such endpoint or process, or another process still runs.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn start(&self, id: EndpointId, pid: u32) -> Result<(), Error> {
+        let process = Process::open(pid).map_err(|source| Error::NoSuchProcess { pid, source })?;
+        let process = Arc::new(process);
+        let mut table = self.shared.table();
+        let attached = table.get_mut(&id).filter(|attached| !attached.is_leaving);
+        let attached = attached.ok_or(Error::NoSuchEndpoint { endpoint: id })?;
+        if let Some(running) = &attached.process {
+            let sandbox = attached.attachment.endpoint.sandbox.clone();
+            return Err(Error::AlreadyStarted { sandbox, running: running.process.pid() });
+        }
+        attached.attachment.pid = Some(pid);
+        let task = tokio::spawn(self.clone().supervise(id, Arc::clone(&process), attached.service.clone()));
+        attached.process = Some(Supervised { process, task: Task(task) });
+        info!(endpoint = %id, pid, "started");
+        Ok(())
+    }
+
+    /// Follows a process from its start to its end, and its instance with it.
+    async fn supervise(self, id: EndpointId, process: Arc<Process>, service: Option<Announcement>) {
+        if let Some(announcement) = &service {
+            tokio::select! {
+                // The end first: an instance whose process is gone is never announced.
+                biased;
+                () = process.ended() => {}
+                () = self.shared.announce_when_ready(announcement) => process.ended().await,
+            }
+            self.shared.withdraw(&announcement.instance.id).await;
+        } else {
+            process.ended().await;
+        }
+        info!(endpoint = %id, pid = process.pid(), "ended");
+        let ended = self.shared.table().get_mut(&id).and_then(|attached| {
+            attached.attachment.pid = None;
+            attached.process.take()
+        });
+        // Aborts this very task, which has nothing left to do.
+        drop(ended);
+    }
+
+    /// Takes the instance out of every lookup, then the endpoint and the sandbox away.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such endpoint, or the kernel would not let go: then it is cut off and out of every lookup,
+    /// and detaching again takes up where this stopped.
+    ///
+    /// # Cancel safety
+    ///
+    /// Detaching goes on in a task of its own.
+    pub async fn detach(&self, id: EndpointId) -> Result<(), Error> {
+        let agent = self.clone();
+        let work = tokio::spawn(async move { agent.detach_wholly(id).await });
+        work.await.unwrap_or(Err(Error::Stopping))
+    }
+
+    async fn detach_wholly(self, id: EndpointId) -> Result<(), Error> {
+        let (instance, process) = {
+            let mut table = self.shared.table();
+            let attached = table.get_mut(&id).ok_or(Error::NoSuchEndpoint { endpoint: id })?;
+            attached.is_leaving = true;
+            (attached.attachment.instance.clone(), attached.process.take())
+        };
+        self.shared.retire(instance, process).await;
+        self.shared.host.detach(id).await?;
+        self.shared.table().remove(&id);
+        info!(endpoint = %id, "detached");
+        Ok(())
+    }
+
+    /// Detaches everything, removes every network and stops: nothing of ours is left on the host.
+    ///
+    /// # Errors
+    ///
+    /// The failures of the network wing; closing again takes up where this stopped.
+    pub async fn close(&self) -> Result<(), Error> {
+        let attached = std::mem::take(&mut *self.shared.table());
+        for (_, attached) in attached {
+            self.shared.retire(attached.attachment.instance, attached.process).await;
+        }
+        Ok(self.shared.host.close().await?)
+    }
+}
+
+impl Shared {
+    /// A panic while the table was locked cannot have left it half changed: entries are put and taken whole.
+    fn table(&self) -> std::sync::MutexGuard<'_, BTreeMap<EndpointId, Attached>> {
+        self.attached.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The instance of a sandbox, as it is before its process runs.
+    fn announcement(&self, endpoint: &netloft_types::Endpoint, service: ServiceSpec) -> Announcement {
+        let id = format!("{}@{}", endpoint.sandbox, self.host_name);
+        let id: InstanceId =
+            id.parse().expect("a sandbox name and a host name of 63 characters each make an id");
+        let address =
+            endpoint.addresses.first().expect("an endpoint has an address of each segment").address();
+        let instance = Instance {
+            weight: service.weight,
+            tags: service.tags,
+            metadata: service.metadata,
+            lifecycle: Lifecycle::Starting,
+            locality: Locality::new("", "", self.host_name.as_str())
+                .expect("a host name is 63 characters at most"),
+            ..Instance::new(id, service.name, address, service.port)
+        };
+        Announcement { instance, ready_check: service.ready_check }
+    }
+
+    /// Announces an instance as starting, then as ready once its check passes. Goes on until then: how long a
+    /// program needs to start is not for us to say.
+    async fn announce_when_ready(&self, announcement: &Announcement) {
+        let starting = &announcement.instance;
+        self.announce(starting.clone()).await;
+        if announcement.ready_check == ReadyCheck::Tcp {
+            accepts_connections(SocketAddr::new(starting.address, starting.port.number())).await;
+        }
+        self.announce(Instance { lifecycle: Lifecycle::Ready, ..starting.clone() }).await;
+    }
+
+    /// Announces an instance, again and again until the registry takes it.
+    async fn announce(&self, instance: Instance) {
+        while let Err(error) = self.registrar.announce(instance.clone()).await {
+            warn!(instance = %instance.id, error = &error as &dyn std::error::Error, "cannot announce an instance");
+            sleep(ANNOUNCE_INTERVAL).await;
+        }
+    }
+
+    /// Ends the task that decides about an instance, and only then takes the instance back: so nothing announces it
+    /// again.
+    async fn retire(&self, instance: Option<InstanceId>, process: Option<Supervised>) {
+        if let Some(process) = process {
+            process.task.stop().await;
+        }
+        if let Some(instance) = instance {
+            self.withdraw(&instance).await;
+        }
+    }
+
+    async fn withdraw(&self, instance: &InstanceId) {
+        let withdrawn: Result<(), RegistrarError> = self.registrar.withdraw(instance).await;
+        if let Err(error) = withdrawn {
+            warn!(%instance, error = &error as &dyn std::error::Error, "cannot withdraw an instance");
+        }
+    }
+}
+
+/// How long to wait before a remote registry is asked again.
+const ANNOUNCE_INTERVAL: Duration = Duration::from_millis(500);
+/// The first wait between two attempts to connect: a program that starts at once is ready within it.
+const CHECK_INTERVAL_MIN: Duration = Duration::from_millis(2);
+/// The longest wait between two attempts.
+const CHECK_INTERVAL_MAX: Duration = Duration::from_millis(250);
+/// How long one attempt may take.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Waits until something accepts TCP connections at `address`.
+async fn accepts_connections(address: SocketAddr) {
+    let mut interval = CHECK_INTERVAL_MIN;
+    while !matches!(timeout(CHECK_TIMEOUT, TcpStream::connect(address)).await, Ok(Ok(_))) {
+        sleep(interval).await;
+        interval = (interval * 2).min(CHECK_INTERVAL_MAX);
+    }
+}

@@ -249,7 +249,6 @@ impl Agent {
         if let Some(keeper) = keeper {
             self.keep(id, keeper);
         }
-        info!(endpoint = %id, network = %attachment.endpoint.network, sandbox = %attachment.endpoint.sandbox, "attached");
         Ok(attachment)
     }
 
@@ -344,7 +343,6 @@ impl Agent {
         self.shared.retire(instance, process).await;
         self.shared.host.detach(id).await?;
         self.shared.table().remove(&id);
-        info!(endpoint = %id, "detached");
         Ok(())
     }
 

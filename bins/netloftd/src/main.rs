@@ -2,7 +2,7 @@
 
 mod settings;
 
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -46,6 +46,7 @@ fn run(settings: Settings) -> anyhow::Result<()> {
     tracing_subscriber::fmt()
         .with_max_level(settings.log.unwrap_or(Level::INFO))
         .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
         .init();
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(settings))
 }

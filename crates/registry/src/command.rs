@@ -54,6 +54,20 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// The session that it concerns.
+    pub fn session(&self) -> SessionId {
+        match self {
+            Self::OpenSession { session, .. }
+            | Self::RenewSession { session }
+            | Self::CloseSession { session }
+            | Self::Register { session, .. }
+            | Self::Update { session, .. }
+            | Self::Deregister { session, .. } => *session,
+        }
+    }
+}
+
 /// Everything that happened at one revision: what a store decides, keeps and publishes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {

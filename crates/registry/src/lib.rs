@@ -46,6 +46,6 @@ pub use error::{Closed, Error};
 pub use memory::MemoryStore;
 pub use state::{Expired, Limits, State};
 pub use store::{
-    Applied, BoxFuture, EXPIRY_DELAY_MAX, ServiceSummary, Services, Snapshot, Store, StoreOptions,
+    Applied, BoxFuture, EXPIRY_DELAY_MAX, Found, ServiceSummary, Services, Snapshot, Store, StoreOptions,
 };
 pub use watch::{Feed, FeedOptions, Watch};

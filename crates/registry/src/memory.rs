@@ -4,14 +4,14 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use netloft_types::{Instance, InstanceId, Query, Revision};
+use netloft_types::{InstanceId, Query, Revision};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use tracing::info;
 
 use crate::{
-    Applied, BoxFuture, Command, Error, Feed, Services, Snapshot, State, Store, StoreOptions, Watch,
+    Applied, BoxFuture, Command, Error, Feed, Found, Services, Snapshot, State, Store, StoreOptions, Watch,
 };
 
 /// A store whose registrations live as long as the process: for tests, for one host, and for whoever prefers
@@ -72,7 +72,7 @@ impl Store for MemoryStore {
         Box::pin(async move { self.shared.apply(command) })
     }
 
-    fn get<'a>(&'a self, id: &'a InstanceId) -> BoxFuture<'a, Result<Option<Arc<Instance>>, Error>> {
+    fn get<'a>(&'a self, id: &'a InstanceId) -> BoxFuture<'a, Result<Found, Error>> {
         Box::pin(async move { Ok(self.shared.feed.get(id)) })
     }
 
@@ -91,6 +91,7 @@ impl Store for MemoryStore {
 
 impl Shared {
     fn apply(&self, command: Command) -> Result<Applied, Error> {
+        let session = command.session();
         let mut state = self.lock();
         let deadline = state.next_deadline();
         if let Some(change) = state.apply(self.origin.elapsed(), command)? {
@@ -104,7 +105,7 @@ impl Shared {
         if is_nearer {
             self.nearer.notify_one();
         }
-        Ok(Applied { at: state.revision() })
+        Ok(Applied { at: state.revision(), ttl: state.ttl(session) })
     }
 
     /// Ends one overdue session, or tells when the next will be.

@@ -95,6 +95,11 @@ impl State {
         self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
+    /// The time to live of a session; `None` if it has none, or if there is no such session.
+    pub fn ttl(&self, session: SessionId) -> Option<Duration> {
+        self.sessions.get(&session)?.lease.map(|lease| lease.ttl)
+    }
+
     /// Carries out `command` at the time `now`, and tells what changed for those who watch.
     ///
     /// A clock that runs backwards makes no session end early: a renewal never shortens a life.

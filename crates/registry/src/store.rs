@@ -42,8 +42,9 @@ pub trait Store: Send + Sync + 'static {
     /// If the future is dropped, the command was carried out as a whole or not at all. It can be repeated.
     fn apply(&self, command: Command) -> BoxFuture<'_, Result<Applied, Error>>;
 
-    /// Finds one instance. Nothing is lost if the future is dropped, here and in the other reads.
-    fn get<'a>(&'a self, id: &'a InstanceId) -> BoxFuture<'a, Result<Option<Arc<Instance>>, Error>>;
+    /// Finds one instance, if it is there, as of one revision. Nothing is lost if the future is dropped, here and in
+    /// the other reads.
+    fn get<'a>(&'a self, id: &'a InstanceId) -> BoxFuture<'a, Result<Found, Error>>;
 
     /// Lists the instances that `query` selects, all as of one revision.
     fn list<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Result<Snapshot, Error>>;
@@ -62,9 +63,21 @@ pub trait Store: Send + Sync + 'static {
 /// The answer to a command that was carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Applied {
+    /// The time to live of the session concerned, counted from this command if it opened or renewed the session;
+    /// `None` for a session that lives as long as the store, and after closing one.
+    pub ttl: Option<Duration>,
     /// The revision that the command made; or, if it changed no instance, the store's revision at that
     /// moment. Whoever has seen this revision has seen the effect.
     pub at: Revision,
+}
+
+/// One instance, or that there is none, as of one revision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The revision.
+    pub at: Revision,
+    /// The instance, if there is one.
+    pub instance: Option<Arc<Instance>>,
 }
 
 /// What a query selected, as of one revision.

@@ -16,7 +16,7 @@ use netloft_types::{Health, Instance, InstanceId, Query, Revision, ServiceName, 
 use tokio::sync::Notify;
 
 use crate::view::{List, View};
-use crate::{Change, Closed, Error, ServiceSummary, Services, Snapshot};
+use crate::{Change, Closed, Error, Found, ServiceSummary, Services, Snapshot};
 
 /// How much a feed remembers, and for how many.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,8 +81,9 @@ impl Feed {
     }
 
     /// Finds one instance.
-    pub fn get(&self, id: &InstanceId) -> Option<Arc<Instance>> {
-        self.read().get(id)
+    pub fn get(&self, id: &InstanceId) -> Found {
+        let view = self.read();
+        Found { at: view.at, instance: view.get(id) }
     }
 
     /// Lists the instances that `query` selects.

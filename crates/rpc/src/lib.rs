@@ -30,7 +30,6 @@ mod listen;
 mod phase;
 mod server;
 mod service;
-mod sessions;
 mod signal;
 pub mod status;
 mod stream;

@@ -6,13 +6,13 @@ use std::time::Duration;
 use netloft_proto::registry::v1 as wire;
 use netloft_proto::{from_wire, to_wire};
 use netloft_registry::{Command, Error, ServiceSummary, Store, Watch};
-use netloft_types::{InstanceId, Invalid, Patch, Query, Revision, SessionId};
+use netloft_types::limits::SESSION_TTL_MAX;
+use netloft_types::{InstanceId, Invalid, Patch, Revision, SessionId};
 use rand::RngExt as _;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::phase::Phases;
-use crate::sessions::Sessions;
 use crate::status;
 use crate::stream::unfold;
 
@@ -23,14 +23,12 @@ pub(crate) struct Service {
 
 struct Shared {
     store: Arc<dyn Store>,
-    sessions: Sessions,
     phases: Phases,
 }
 
 impl Service {
     pub(crate) fn new(store: Arc<dyn Store>, phases: Phases) -> Self {
-        let sessions = Sessions::default();
-        let shared = Arc::new(Shared { store, sessions, phases });
+        let shared = Arc::new(Shared { store, phases });
         Self { shared }
     }
 
@@ -52,7 +50,6 @@ impl wire::registry_server::Registry for Service {
         let ttl = Duration::from_millis(ttl_ms);
         let session = SessionId::from_number(rand::rng().random());
         self.apply(Command::OpenSession { session, ttl: Some(ttl) }).await?;
-        self.shared.sessions.opened(session, ttl);
         let session_id = session.to_string();
         Ok(Response::new(wire::OpenSessionResponse { session_id, ttl_ms }))
     }
@@ -80,7 +77,6 @@ impl wire::registry_server::Registry for Service {
     ) -> Answer<wire::CloseSessionResponse> {
         let session = parse(&request.into_inner().session_id)?;
         let revision = self.apply(Command::CloseSession { session }).await?;
-        self.shared.sessions.closed(session);
         Ok(Response::new(wire::CloseSessionResponse { revision }))
     }
 
@@ -125,8 +121,11 @@ impl wire::registry_server::Registry for Service {
 
     async fn get(&self, request: Request<wire::GetRequest>) -> Answer<wire::GetResponse> {
         let id: InstanceId = parse(&request.into_inner().instance_id)?;
-        let found = self.shared.find(&id).await.map_err(|error| status::of(&error))?;
-        Ok(Response::new(found))
+        let found = self.shared.store.get(&id).await.map_err(|error| status::of(&error))?;
+        let not_found = || status::of(&Error::InstanceNotFound { id: id.clone() });
+        let instance = found.instance.ok_or_else(not_found)?;
+        let (revision, instance) = (found.at.number(), Some(to_wire::instance(&instance)));
+        Ok(Response::new(wire::GetResponse { revision, instance }))
     }
 
     async fn list_services(
@@ -169,25 +168,6 @@ impl wire::registry_server::Registry for Service {
 }
 
 impl Shared {
-    /// Finds an instance and a revision at which it was so.
-    ///
-    /// Only lists tell their revision, so the list of its service is asked as well; again if the instance left
-    /// that service in between.
-    async fn find(&self, id: &InstanceId) -> Result<wire::GetResponse, Error> {
-        loop {
-            let not_found = || Error::InstanceNotFound { id: id.clone() };
-            let known = self.store.get(id).await?.ok_or_else(not_found)?;
-            let query = Query { service: Some(known.service.clone()), ..Query::everything() };
-            let list = self.store.list(&query).await?;
-            if let Ok(index) = list.instances.binary_search_by(|instance| instance.id.cmp(id)) {
-                return Ok(wire::GetResponse {
-                    revision: list.at.number(),
-                    instance: Some(to_wire::instance(&list.instances[index])),
-                });
-            }
-        }
-    }
-
     /// Waits for a request to renew a session and answers it; `None` when the client has no more.
     async fn next_renewal(
         &self,
@@ -202,11 +182,9 @@ impl Shared {
         };
         let session = parse(&session_id)?;
         let ttl = match self.store.apply(Command::RenewSession { session }).await {
-            Ok(_) => self.sessions.renewed(session),
-            Err(Error::SessionNotFound) => {
-                self.sessions.closed(session);
-                Duration::ZERO
-            }
+            // A session of a client has a time to live; one without needs no renewal, and is told the longest.
+            Ok(applied) => applied.ttl.unwrap_or(SESSION_TTL_MAX),
+            Err(Error::SessionNotFound) => Duration::ZERO,
             Err(error) => return Err(status::of(&error)),
         };
         let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);

@@ -64,7 +64,7 @@ fn print(update: &Update) -> anyhow::Result<()> {
     let at = update.at();
     match update {
         Update::Reset { all, .. } => {
-            output::line(format_args!("{at:>8}  reset   {} instances", all.len()))?;
+            output::line(format_args!("{at:>8}  reset   {} selected", all.len()))?;
             all.iter().try_for_each(|instance| {
                 output::line(format_args!("{:>8}          {}", "", describe(instance)))
             })?;

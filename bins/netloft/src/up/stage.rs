@@ -153,7 +153,7 @@ impl Stage {
                     self.follow(&batch, Instant::now()).await?;
                 }
                 Some((name, sign)) = self.heard.recv() => self.hear(&name, sign)?,
-                () = self.agenda.due() => self.act().await?,
+                () = self.agenda.due() => self.act()?,
                 _ = frames.tick() => self.screen.show(self.view.table())?,
                 () = sleep_until(end.unwrap_or_else(far_future)), if end.is_some() => return Ok(()),
             }
@@ -161,7 +161,7 @@ impl Stage {
     }
 
     /// Does the first thing on the agenda.
-    async fn act(&mut self) -> anyhow::Result<()> {
+    fn act(&mut self) -> anyhow::Result<()> {
         let Some(((_, name), action)) = self.agenda.0.pop_first() else { return Ok(()) };
         match action {
             Action::Start => {

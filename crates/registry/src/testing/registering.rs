@@ -5,7 +5,7 @@ use std::time::Duration;
 use netloft_types::limits::{SESSION_TTL_MAX, SESSION_TTL_MIN};
 use netloft_types::{Health, Patch, Query};
 
-use crate::{Error, Limits, StoreOptions};
+use crate::{Error, Found, Limits, StoreOptions};
 
 use super::fixture::{Subject, instance, instance_id, of};
 use super::{Make, checks};
@@ -75,9 +75,9 @@ async fn a_registration_is_visible_once_answered(make: Make) {
     assert_eq!(snapshot.at, at);
     assert_eq!(snapshot.instances.iter().map(AsRef::as_ref).collect::<Vec<_>>(), [&registered]);
     let found = subject.0.get(&instance_id("a")).await.expect("a read is answered");
-    assert_eq!(found.as_deref(), Some(&registered));
+    assert_eq!((found.at, found.instance.as_deref()), (at, Some(&registered)));
     assert_eq!(subject.list(&of("web")).await, (at, vec![]));
-    assert_eq!(subject.0.get(&instance_id("b")).await, Ok(None));
+    assert_eq!(subject.0.get(&instance_id("b")).await, Ok(Found { at, instance: None }));
 
     let moved = subject.register(session, instance("a", "web")).await;
     assert!(moved > at);
@@ -140,7 +140,7 @@ async fn a_patch_changes_what_it_names(make: Make) {
     let mut after = before;
     after.weight = weight;
     after.health = Health::Warning;
-    assert_eq!(found.as_deref(), Some(&after));
+    assert_eq!(found.instance.as_deref(), Some(&after));
 }
 
 async fn a_draining_instance_leaves_the_lookups(make: Make) {

@@ -9,62 +9,22 @@
 //! instance; the table owns the task and aborts it when the attachment goes.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use netloft_client::Client;
-use netloft_network::{Host, HostOptions};
-use netloft_registry::{MemoryStore, Store, StoreOptions};
+use netloft_network::Host;
+use netloft_registry::Store;
 use netloft_types::{
-    AttachSpec, Attachment, EndpointId, Instance, InstanceId, Lifecycle, Lifetime, Locality, Network,
-    NetworkName, NetworkSpec, ReadyCheck, ServiceSpec,
+    AttachSpec, Attachment, EndpointId, InstanceId, Lifetime, Network, NetworkName, NetworkSpec, ServiceSpec,
 };
-use tokio::net::TcpStream;
-use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use crate::HostName;
+use crate::announcement::Announcement;
 use crate::error::{Error, RegistrarError};
 use crate::process::Process;
 use crate::registrar::Registrar;
-
-/// How the agent is set up.
-pub struct AgentOptions {
-    /// The network wing's own options: the host's namespace, default pools, where namespaces are named.
-    pub host: HostOptions,
-    /// Where instances are registered.
-    pub registry: Registry,
-    /// What this host is called: part of the id and of the locality of every instance.
-    pub host_name: HostName,
-    /// Where other processes can open the user namespace that owns the sandboxes, if it is not theirs.
-    pub userns: Option<PathBuf>,
-}
-
-impl AgentOptions {
-    /// The host as it is, and this registry.
-    pub fn new(registry: Registry, host_name: HostName) -> Self {
-        Self { host: HostOptions::default(), registry, host_name, userns: None }
-    }
-}
-
-/// Where instances are registered.
-#[expect(clippy::large_enum_variant, reason = "one is made in the life of an agent")]
-pub enum Registry {
-    /// In this process.
-    Embedded(Arc<dyn Store>),
-    /// In another one.
-    Remote(Client),
-}
-
-impl Registry {
-    /// An empty registry in the memory of this process. Must be called within a tokio runtime.
-    pub fn embedded() -> Self {
-        Self::Embedded(Arc::new(MemoryStore::start(StoreOptions::default())))
-    }
-}
+use crate::task::Task;
+use crate::{AgentOptions, HostName, Registry};
 
 /// Owns the networks of a host and registers what it attaches. Clones are handles to one agent.
 #[derive(Clone)]
@@ -91,34 +51,9 @@ struct Attached {
     is_leaving: bool,
 }
 
-/// An instance as it is announced, and how it earns its first call.
-#[derive(Clone)]
-struct Announcement {
-    instance: Instance,
-    ready_check: ReadyCheck,
-}
-
 struct Supervised {
     process: Arc<Process>,
     task: Task,
-}
-
-/// A task that ends with its owner.
-struct Task(JoinHandle<()>);
-
-impl Task {
-    /// Ends the task and waits until it has: afterwards it does nothing more.
-    async fn stop(mut self) {
-        self.0.abort();
-        // It was aborted or had ended before; either is what we wait for.
-        let _ = (&mut self.0).await;
-    }
-}
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 impl Agent {
@@ -222,7 +157,8 @@ impl Agent {
         };
         let sandbox = self.shared.host.attach(spec).await?;
         let id = sandbox.endpoint.id;
-        let service = service.map(|service| self.shared.announcement(&sandbox.endpoint, service));
+        let service =
+            service.map(|service| Announcement::new(&sandbox.endpoint, service, &self.shared.host_name));
         let attachment = Attachment {
             endpoint: sandbox.endpoint,
             netns: sandbox.netns_path,
@@ -255,14 +191,14 @@ impl Agent {
     /// Detaches `id` when `keeper` ends.
     fn keep(&self, id: EndpointId, keeper: Process) {
         let agent = self.clone();
-        let task = tokio::spawn(async move {
+        let task = Task::spawn(async move {
             keeper.ended().await;
             info!(endpoint = %id, "the caller has ended");
             // In a task of its own, because detaching drops the entry and with it this task.
             tokio::spawn(async move { agent.detach(id).await });
         });
         if let Some(attached) = self.shared.table().get_mut(&id) {
-            attached.keeper = Some(Task(task));
+            attached.keeper = Some(task);
         }
     }
 
@@ -289,8 +225,8 @@ impl Agent {
             return Err(Error::AlreadyStarted { sandbox, running: running.process.pid() });
         }
         attached.attachment.pid = Some(pid);
-        let task = tokio::spawn(self.clone().supervise(id, Arc::clone(&process), attached.service.clone()));
-        attached.process = Some(Supervised { process, task: Task(task) });
+        let task = Task::spawn(self.clone().supervise(id, Arc::clone(&process), attached.service.clone()));
+        attached.process = Some(Supervised { process, task });
         info!(endpoint = %id, pid, "started");
         Ok(())
     }
@@ -302,7 +238,7 @@ impl Agent {
                 // The end first: an instance whose process is gone is never announced.
                 biased;
                 () = process.ended() => {}
-                () = self.shared.announce_when_ready(announcement) => process.ended().await,
+                () = announcement.follow(&self.shared.registrar) => process.ended().await,
             }
             self.shared.withdraw(&announcement.instance.id).await;
         } else {
@@ -366,44 +302,6 @@ impl Shared {
         self.attached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The instance of a sandbox, as it is before its process runs.
-    fn announcement(&self, endpoint: &netloft_types::Endpoint, service: ServiceSpec) -> Announcement {
-        let id = format!("{}@{}", endpoint.sandbox, self.host_name);
-        let id: InstanceId =
-            id.parse().expect("a sandbox name and a host name of 63 characters each make an id");
-        let address =
-            endpoint.addresses.first().expect("an endpoint has an address of each segment").address();
-        let instance = Instance {
-            weight: service.weight,
-            tags: service.tags,
-            metadata: service.metadata,
-            lifecycle: Lifecycle::Starting,
-            locality: Locality::new("", "", self.host_name.as_str())
-                .expect("a host name is 63 characters at most"),
-            ..Instance::new(id, service.name, address, service.port)
-        };
-        Announcement { instance, ready_check: service.ready_check }
-    }
-
-    /// Announces an instance as starting, then as ready once its check passes. Goes on until then: how long a
-    /// program needs to start is not for us to say.
-    async fn announce_when_ready(&self, announcement: &Announcement) {
-        let starting = &announcement.instance;
-        self.announce(starting.clone()).await;
-        if announcement.ready_check == ReadyCheck::Tcp {
-            accepts_connections(SocketAddr::new(starting.address, starting.port.number())).await;
-        }
-        self.announce(Instance { lifecycle: Lifecycle::Ready, ..starting.clone() }).await;
-    }
-
-    /// Announces an instance, again and again until the registry takes it.
-    async fn announce(&self, instance: Instance) {
-        while let Err(error) = self.registrar.announce(instance.clone()).await {
-            warn!(instance = %instance.id, error = &error as &dyn std::error::Error, "cannot announce an instance");
-            sleep(ANNOUNCE_INTERVAL).await;
-        }
-    }
-
     /// Ends the task that decides about an instance, and only then takes the instance back: so nothing announces it
     /// again.
     async fn retire(&self, instance: Option<InstanceId>, process: Option<Supervised>) {
@@ -420,23 +318,5 @@ impl Shared {
         if let Err(error) = withdrawn {
             warn!(%instance, error = &error as &dyn std::error::Error, "cannot withdraw an instance");
         }
-    }
-}
-
-/// How long to wait before a remote registry is asked again.
-const ANNOUNCE_INTERVAL: Duration = Duration::from_millis(500);
-/// The first wait between two attempts to connect: a program that starts at once is ready within it.
-const CHECK_INTERVAL_MIN: Duration = Duration::from_millis(2);
-/// The longest wait between two attempts.
-const CHECK_INTERVAL_MAX: Duration = Duration::from_millis(250);
-/// How long one attempt may take.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Waits until something accepts TCP connections at `address`.
-async fn accepts_connections(address: SocketAddr) {
-    let mut interval = CHECK_INTERVAL_MIN;
-    while !matches!(timeout(CHECK_TIMEOUT, TcpStream::connect(address)).await, Ok(Ok(_))) {
-        sleep(interval).await;
-        interval = (interval * 2).min(CHECK_INTERVAL_MAX);
     }
 }

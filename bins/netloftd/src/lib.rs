@@ -25,19 +25,23 @@
 //! ```
 
 mod agent;
+mod announcement;
 mod error;
 mod host_name;
+mod options;
 mod process;
 mod registrar;
 mod service;
+mod task;
 
 use std::path::PathBuf;
 
 use netloft_rpc::{Listener, Server, ServerOptions};
 
-pub use self::agent::{Agent, AgentOptions, Registry};
+pub use self::agent::Agent;
 pub use self::error::{Error, RegistrarError};
 pub use self::host_name::HostName;
+pub use self::options::{AgentOptions, Registry};
 
 /// Serves the agent, and the registry it embeds if it does, until `shutdown`.
 ///

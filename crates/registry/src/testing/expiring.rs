@@ -43,7 +43,8 @@ async fn a_renewed_session_lives(make: Make) {
     // A quarter of the time to live, so that a busy machine has room to be late.
     for _ in 0..8 {
         sleep(TTL / 4).await;
-        subject.renew(session).await.expect("it was renewed in time");
+        let renewed = subject.renew(session).await.expect("it was renewed in time");
+        assert_eq!(renewed.ttl, Some(TTL));
     }
     assert_eq!(subject.list(&of("api")).await, (at, vec!["a".to_owned()]));
 }

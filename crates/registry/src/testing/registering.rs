@@ -5,7 +5,7 @@ use std::time::Duration;
 use netloft_types::limits::{SESSION_TTL_MAX, SESSION_TTL_MIN};
 use netloft_types::{Health, Patch, Query};
 
-use crate::{Error, Found, Limits, StoreOptions};
+use crate::{Applied, Error, Found, Limits, StoreOptions};
 
 use super::fixture::{Subject, instance, instance_id, of};
 use super::{Make, checks};
@@ -98,7 +98,8 @@ async fn what_changes_nothing_makes_no_revision(make: Make) {
         let applied = subject.update(session, "a", patch).await.expect("it is registered");
         assert_eq!(applied.at, at);
     }
-    assert_eq!(subject.renew(session).await.expect("it is open").at, at);
+    let renewed = subject.renew(session).await.expect("it is open");
+    assert_eq!(renewed, Applied { at, ttl: None });
     let other = subject.session(2).await;
     assert_eq!(subject.close(other).await.expect("it is open").at, at);
     assert_eq!(subject.list(&of("api")).await.0, at);

@@ -1,0 +1,45 @@
+//! How an agent is set up.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use netloft_client::Client;
+use netloft_network::HostOptions;
+use netloft_registry::{MemoryStore, Store, StoreOptions};
+
+use crate::HostName;
+
+/// How the agent is set up.
+pub struct AgentOptions {
+    /// The network wing's own options: the host's namespace, default pools, where namespaces are named.
+    pub host: HostOptions,
+    /// Where instances are registered.
+    pub registry: Registry,
+    /// What this host is called: part of the id and of the locality of every instance.
+    pub host_name: HostName,
+    /// Where other processes can open the user namespace that owns the sandboxes, if it is not theirs.
+    pub userns: Option<PathBuf>,
+}
+
+impl AgentOptions {
+    /// The host as it is, and this registry.
+    pub fn new(registry: Registry, host_name: HostName) -> Self {
+        Self { host: HostOptions::default(), registry, host_name, userns: None }
+    }
+}
+
+/// Where instances are registered.
+#[expect(clippy::large_enum_variant, reason = "one is made in the life of an agent")]
+pub enum Registry {
+    /// In this process.
+    Embedded(Arc<dyn Store>),
+    /// In another one.
+    Remote(Client),
+}
+
+impl Registry {
+    /// An empty registry in the memory of this process. Must be called within a tokio runtime.
+    pub fn embedded() -> Self {
+        Self::Embedded(Arc::new(MemoryStore::start(StoreOptions::default())))
+    }
+}

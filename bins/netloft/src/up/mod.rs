@@ -10,6 +10,7 @@ mod screen;
 mod stage;
 mod view;
 
+use std::io::{self, IsTerminal as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -34,6 +35,12 @@ pub(crate) fn run(args: &UpArgs) -> anyhow::Result<()> {
         HostKind::Private => private::enter_private()?,
         HostKind::Real => netloft_netns::require_privilege()?,
     }
+    // What the agent in this process has to complain about; what it does is in the view.
+    tracing_subscriber::fmt()
+        .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
     // One thread: processes are started on it and end with it.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(play(scenario, args))

@@ -45,7 +45,7 @@ async fn demo(command: DemoCommand, common: &args::Common) -> anyhow::Result<u8>
             demo::serve::run(port, &name, netloft_rpc::shutdown_requested()).await?;
         }
         DemoCommand::Call(args) => {
-            demo::call::run(&commands::registry(common), &args, netloft_rpc::shutdown_requested()).await?;
+            demo::call::run(&commands::registry(common)?, &args, netloft_rpc::shutdown_requested()).await?;
         }
     }
     Ok(0)

@@ -18,7 +18,7 @@
 //! let attachment = agent.attach(spec, Some(service), Lifetime::UntilDetached, None).await?;
 //! println!("{}", attachment.netns.display());
 //!
-//! let listener = Listener::unix(&netloftd::default_socket(), SocketAccess::Owner).await?;
+//! let listener = Listener::unix("/run/netloft/netloftd.sock".as_ref(), SocketAccess::Owner).await?;
 //! netloftd::serve(listener, agent, std::future::pending()).await?;
 //! # Ok(())
 //! # }
@@ -65,19 +65,17 @@ pub async fn serve(
     server.service(service::networks_service(agent)).run(vec![listener], shutdown).await
 }
 
-/// The directory of this user's sockets: `/run/netloft` for root, or else in `$XDG_RUNTIME_DIR`, or else in `/tmp`.
-pub fn run_directory() -> PathBuf {
-    let uid = nix::unistd::getuid();
-    if uid.is_root() {
-        return PathBuf::from("/run/netloft");
+/// The directory of this user's sockets: `/run/netloft` for root, `netloft` in `$XDG_RUNTIME_DIR` for others. None if
+/// that is not set: anywhere else somebody could be there before us.
+pub fn run_directory() -> Option<PathBuf> {
+    if nix::unistd::getuid().is_root() {
+        return Some(PathBuf::from("/run/netloft"));
     }
-    match std::env::var_os("XDG_RUNTIME_DIR") {
-        Some(directory) if !directory.is_empty() => PathBuf::from(directory).join("netloft"),
-        _ => PathBuf::from(format!("/tmp/netloft-{uid}")),
-    }
+    let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|directory| !directory.is_empty())?;
+    Some(PathBuf::from(own).join("netloft"))
 }
 
-/// Where this user's agent listens unless it is told otherwise.
-pub fn default_socket() -> PathBuf {
-    run_directory().join("netloftd.sock")
+/// Where this user's agent listens unless it is told otherwise; see [`run_directory`].
+pub fn default_socket() -> Option<PathBuf> {
+    Some(run_directory()?.join("netloftd.sock"))
 }

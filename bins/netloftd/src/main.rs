@@ -53,7 +53,9 @@ fn run(settings: Settings) -> anyhow::Result<()> {
 
 async fn serve(settings: Settings) -> anyhow::Result<()> {
     // First, because it fails if another agent is there; nothing is made until then.
-    let socket = settings.socket.clone().unwrap_or_else(netloftd::default_socket);
+    let socket = settings.socket.clone().or_else(netloftd::default_socket);
+    let socket =
+        socket.context("there is no place for a socket: set XDG_RUNTIME_DIR, or say --socket PATH")?;
     let listener = Listener::unix(&socket, SocketAccess::Owner).await?;
     let agent = Agent::open(options(settings)).await?;
     writeln!(io::stdout(), "listening on {listener}")?;
@@ -70,7 +72,7 @@ fn options(settings: Settings) -> AgentOptions {
         None => Registry::embedded(),
     };
     let defaults = HostOptions::default();
-    let named = || (!is_private).then(|| netloftd::run_directory().join("netns"));
+    let named = || Some(netloftd::run_directory().filter(|_| !is_private)?.join("netns"));
     AgentOptions {
         host: HostOptions {
             netns_dir: settings.netns_dir.or_else(named),

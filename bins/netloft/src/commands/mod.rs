@@ -5,6 +5,7 @@ mod registry;
 mod run;
 mod status;
 
+use anyhow::Context as _;
 use netloft_client::{AgentClient, Client, Target};
 
 use crate::args::{Command, Common};
@@ -26,16 +27,18 @@ pub(crate) async fn carry_out(command: Command, common: &Common) -> anyhow::Resu
 }
 
 /// The agent meant by the options.
-pub(crate) fn agent(common: &Common) -> AgentClient {
-    AgentClient::connect(agent_target(common))
+pub(crate) fn agent(common: &Common) -> anyhow::Result<AgentClient> {
+    Ok(AgentClient::connect(agent_target(common)?))
 }
 
 /// The registry meant by the options: the one named, or the agent's own.
-pub(crate) fn registry(common: &Common) -> Client {
-    Client::connect(common.registry.clone().unwrap_or_else(|| agent_target(common)))
+pub(crate) fn registry(common: &Common) -> anyhow::Result<Client> {
+    let target = common.registry.clone().map_or_else(|| agent_target(common), Ok)?;
+    Ok(Client::connect(target))
 }
 
-fn agent_target(common: &Common) -> Target {
-    let default = || Target::unix(netloftd::default_socket());
-    common.agent.clone().unwrap_or_else(default)
+fn agent_target(common: &Common) -> anyhow::Result<Target> {
+    let default = || netloftd::default_socket().map(Target::unix);
+    let target = common.agent.clone().or_else(default);
+    target.context("which agent? set XDG_RUNTIME_DIR, or say --agent unix:///PATH")
 }

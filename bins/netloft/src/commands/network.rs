@@ -7,7 +7,7 @@ use crate::args::{Common, NetworkCommand};
 use crate::output;
 
 pub(crate) async fn run(command: NetworkCommand, common: &Common) -> anyhow::Result<()> {
-    let agent = agent(common);
+    let agent = agent(common)?;
     match command {
         NetworkCommand::Create(args) => {
             let segments = Segment::pair(args.subnets, args.gateways)?;

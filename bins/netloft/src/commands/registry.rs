@@ -10,7 +10,7 @@ use crate::args::{Common, QueryArgs};
 use crate::output;
 
 pub(crate) async fn services(common: &Common) -> anyhow::Result<()> {
-    let services = registry(common).services().await?;
+    let services = registry(common)?.services().await?;
     if common.json {
         let all = services
             .iter()
@@ -23,7 +23,7 @@ pub(crate) async fn services(common: &Common) -> anyhow::Result<()> {
 }
 
 pub(crate) async fn resolve(args: &QueryArgs, common: &Common) -> anyhow::Result<()> {
-    let found = registry(common).resolve(&args.query()).await?;
+    let found = registry(common)?.resolve(&args.query()).await?;
     if common.json {
         return output::json(&json!({ "revision": found.at, "instances": plain(&found.instances) }));
     }
@@ -46,7 +46,7 @@ pub(crate) fn show(instances: &[Arc<Instance>]) -> anyhow::Result<()> {
 }
 
 pub(crate) async fn watch(args: &QueryArgs, common: &Common) -> anyhow::Result<()> {
-    let mut watch = registry(common).watch(&args.query(), None).await?;
+    let mut watch = registry(common)?.watch(&args.query(), None).await?;
     let follow = async {
         loop {
             for update in &watch.next().await? {

@@ -18,7 +18,7 @@ use crate::up::enter;
 ///
 /// The agent detaches us if we are killed, and the kernel ends the command then.
 pub(crate) async fn run(args: RunArgs, common: &Common) -> anyhow::Result<u8> {
-    let agent = agent(common);
+    let agent = agent(common)?;
     let service = args.port.map(|port| service(&args, port)).transpose()?;
     let attachment = agent.attach(&attach_spec(&args)?, service.as_ref(), Lifetime::Caller).await?;
     let outcome = supervise(&args, &agent, &attachment).await;

@@ -8,7 +8,7 @@ use crate::args::Common;
 use crate::output;
 
 pub(crate) async fn run(common: &Common) -> anyhow::Result<()> {
-    let (agent, client) = (agent(common), super::registry(common));
+    let (agent, client) = (agent(common)?, registry(common)?);
     let networks = agent.networks().await?;
     let attachments = agent.attachments(None).await?;
     let found = client.resolve(&Query::everything()).await?;

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use crate::name::through_text;
 use crate::{
     EndpointId, InstanceId, InterfaceName, Invalid, MacAddr, Mtu, NetworkName, SandboxName, Segment,
 };
@@ -130,19 +131,7 @@ impl FromStr for InterfaceAddr {
     }
 }
 
-impl TryFrom<String> for InterfaceAddr {
-    type Error = Invalid;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<InterfaceAddr> for String {
-    fn from(address: InterfaceAddr) -> Self {
-        address.to_string()
-    }
-}
+through_text!(InterfaceAddr);
 
 impl fmt::Display for InterfaceAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

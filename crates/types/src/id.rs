@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use crate::Invalid;
 use crate::limits::INSTANCE_ID_LEN_MAX;
-use crate::name::text_type;
+use crate::name::{text_type, through_text};
 
 text_type! {
     /// The id of an instance, unique in a registry; chosen by whoever registers it.
@@ -57,19 +57,7 @@ macro_rules! number_id {
             }
         }
 
-        impl TryFrom<String> for $name {
-            type Error = Invalid;
-
-            fn try_from(text: String) -> Result<Self, Self::Error> {
-                text.parse()
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(id: $name) -> Self {
-                id.to_string()
-            }
-        }
+        through_text!($name);
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -3,6 +3,26 @@
 use crate::Invalid;
 use crate::limits::{INTERFACE_NAME_LEN_MAX, NAME_LEN_MAX};
 
+/// Converts a type from and to owned text, by its own parser and printer.
+macro_rules! through_text {
+    ($name:ident) => {
+        impl TryFrom<String> for $name {
+            type Error = $crate::Invalid;
+
+            fn try_from(text: String) -> Result<Self, Self::Error> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(value: $name) -> Self {
+                value.to_string()
+            }
+        }
+    };
+}
+pub(crate) use through_text;
+
 /// Defines a type that holds text checked by one function, shared by reference count.
 macro_rules! text_type {
     ($(#[$doc:meta])* $name:ident, $check:path) => {
@@ -28,19 +48,7 @@ macro_rules! text_type {
             }
         }
 
-        impl TryFrom<String> for $name {
-            type Error = $crate::Invalid;
-
-            fn try_from(text: String) -> Result<Self, Self::Error> {
-                text.parse()
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(value: $name) -> Self {
-                value.as_str().to_owned()
-            }
-        }
+        $crate::name::through_text!($name);
 
         impl AsRef<str> for $name {
             fn as_ref(&self) -> &str {

@@ -57,19 +57,18 @@ struct Supervised {
 }
 
 impl Agent {
-    /// Opens the host and a session with the registry.
+    /// Takes charge of a host, and opens a session with the registry.
     ///
     /// # Errors
     ///
-    /// If the host cannot be worked on, or the registry cannot be used.
+    /// If the registry cannot be used.
     pub async fn open(options: AgentOptions) -> Result<Self, Error> {
         let registrar = match options.registry {
             Registry::Embedded(store) => Registrar::embedded(store).await.map_err(Error::OpenSession)?,
             Registry::Remote(client) => Registrar::remote(client),
         };
-        let host = Host::open(options.host)?;
         let shared = Shared {
-            host,
+            host: options.host,
             registrar,
             host_name: options.host_name,
             userns: options.userns,
@@ -220,19 +219,32 @@ impl Agent {
         let mut table = self.shared.table();
         let attached = table.get_mut(&id).filter(|attached| !attached.is_leaving);
         let attached = attached.ok_or(Error::NoSuchEndpoint { endpoint: id })?;
+        // One that ended a moment ago may not have been cleared away yet.
+        let before = attached.process.take_if(|before| before.process.has_ended());
         if let Some(running) = &attached.process {
             let sandbox = attached.attachment.endpoint.sandbox.clone();
             return Err(Error::AlreadyStarted { sandbox, running: running.process.pid() });
         }
         attached.attachment.pid = Some(pid);
-        let task = Task::spawn(self.clone().supervise(id, Arc::clone(&process), attached.service.clone()));
+        let service = attached.service.clone();
+        let task = Task::spawn(self.clone().supervise(id, Arc::clone(&process), service, before));
         attached.process = Some(Supervised { process, task });
         info!(endpoint = %id, pid, "started");
         Ok(())
     }
 
     /// Follows a process from its start to its end, and its instance with it.
-    async fn supervise(self, id: EndpointId, process: Arc<Process>, service: Option<Announcement>) {
+    async fn supervise(
+        self,
+        id: EndpointId,
+        process: Arc<Process>,
+        service: Option<Announcement>,
+        before: Option<Supervised>,
+    ) {
+        // Both speak of one instance: this task begins when the one before has taken it back.
+        if let Some(mut before) = before {
+            before.task.ended().await;
+        }
         if let Some(announcement) = &service {
             tokio::select! {
                 // The end first: an instance whose process is gone is never announced.
@@ -246,8 +258,10 @@ impl Agent {
         }
         info!(endpoint = %id, pid = process.pid(), "ended");
         let ended = self.shared.table().get_mut(&id).and_then(|attached| {
+            // Another process may have been started in its place meanwhile.
+            let ended = attached.process.take_if(|current| Arc::ptr_eq(&current.process, &process))?;
             attached.attachment.pid = None;
-            attached.process.take()
+            Some(ended)
         });
         // Aborts this very task, which has nothing left to do.
         drop(ended);

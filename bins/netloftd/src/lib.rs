@@ -4,12 +4,14 @@
 //! two wings meet: networks from `netloft-network`, names from a registry, embedded or remote.
 //!
 //! ```no_run
+//! use netloft_network::{Host, HostOptions};
 //! use netloft_rpc::{Listener, SocketAccess};
 //! use netloft_types::{AttachSpec, Lifetime, NetworkSpec, ServiceSpec};
-//! use netloftd::{Agent, AgentOptions, HostName, Registry};
+//! use netloftd::{Agent, AgentOptions, Registry};
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let agent = Agent::open(AgentOptions::new(Registry::embedded(), HostName::of_this_host())).await?;
+//! let host = Host::open(HostOptions::default())?;
+//! let agent = Agent::open(AgentOptions::new(host, Registry::embedded())).await?;
 //! agent.create_network(NetworkSpec::new("blue".parse()?)).await?;
 //!
 //! // A network and a name in one act.

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use netloft_client::Client;
 use netloft_netns::{private, require_privilege};
-use netloft_network::HostOptions;
+use netloft_network::{Host, HostOptions};
 use netloft_rpc::{Listener, SocketAccess};
 use netloftd::{Agent, AgentOptions, HostName, Registry};
 use tracing::Level;
@@ -57,7 +57,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let socket =
         socket.context("there is no place for a socket: set XDG_RUNTIME_DIR, or say --socket PATH")?;
     let listener = Listener::unix(&socket, SocketAccess::Owner).await?;
-    let agent = Agent::open(options(settings)).await?;
+    let agent = Agent::open(options(settings)?).await?;
     writeln!(io::stdout(), "listening on {listener}")?;
     let served = netloftd::serve(listener, agent.clone(), netloft_rpc::shutdown_requested()).await;
     let closed = agent.close().await.context("cannot take everything away");
@@ -65,7 +65,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     closed
 }
 
-fn options(settings: Settings) -> AgentOptions {
+fn options(settings: Settings) -> anyhow::Result<AgentOptions> {
     let is_private = private::is_private();
     let registry = match settings.registry {
         Some(target) => Registry::Remote(Client::connect(target)),
@@ -73,13 +73,14 @@ fn options(settings: Settings) -> AgentOptions {
     };
     let defaults = HostOptions::default();
     let named = || Some(netloftd::run_directory().filter(|_| !is_private)?.join("netns"));
-    AgentOptions {
-        host: HostOptions {
-            netns_dir: settings.netns_dir.or_else(named),
-            default_pools: settings.pools.unwrap_or_else(|| defaults.default_pools.clone()),
-            ..defaults
-        },
+    let host = Host::open(HostOptions {
+        netns_dir: settings.netns_dir.or_else(named),
+        default_pools: settings.pools.unwrap_or_else(|| defaults.default_pools.clone()),
+        ..defaults
+    })?;
+    Ok(AgentOptions {
+        host_name: settings.host_name.unwrap_or_else(HostName::of_this_host),
         userns: is_private.then(|| format!("/proc/{}/ns/user", std::process::id()).into()),
-        ..AgentOptions::new(registry, settings.host_name.unwrap_or_else(HostName::of_this_host))
-    }
+        ..AgentOptions::new(host, registry)
+    })
 }

@@ -4,15 +4,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use netloft_client::Client;
-use netloft_network::HostOptions;
+use netloft_network::Host;
 use netloft_registry::{MemoryStore, Store, StoreOptions};
 
 use crate::HostName;
 
 /// How the agent is set up.
 pub struct AgentOptions {
-    /// The network wing's own options: the host's namespace, default pools, where namespaces are named.
-    pub host: HostOptions,
+    /// The network wing: the agent owns it, and closes it.
+    pub host: Host,
     /// Where instances are registered.
     pub registry: Registry,
     /// What this host is called: part of the id and of the locality of every instance.
@@ -22,9 +22,9 @@ pub struct AgentOptions {
 }
 
 impl AgentOptions {
-    /// The host as it is, and this registry.
-    pub fn new(registry: Registry, host_name: HostName) -> Self {
-        Self { host: HostOptions::default(), registry, host_name, userns: None }
+    /// This host and this registry, under the name that the kernel knows.
+    pub fn new(host: Host, registry: Registry) -> Self {
+        Self { host, registry, host_name: HostName::of_this_host(), userns: None }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::unix::AsyncFd;
 
@@ -33,6 +34,12 @@ impl Process {
         self.pid
     }
 
+    /// Whether the process has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        let mut fds = [PollFd::new(self.fd.get_ref(), PollFlags::IN)];
+        poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+    }
+
     /// Waits until the process has ended. Nothing is lost if the future is dropped.
     pub(crate) async fn ended(&self) {
         // A pidfd is readable from the end of its process on. If the runtime can no longer watch it, the agent is
@@ -50,8 +57,10 @@ mod tests {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let process = Process::open(child.id()).unwrap();
         assert!(tokio::time::timeout(std::time::Duration::from_millis(20), process.ended()).await.is_err());
+        assert!(!process.has_ended());
         child.kill().unwrap();
         process.ended().await;
+        assert!(process.has_ended());
         child.wait().unwrap();
         assert!(Process::open(child.id()).is_err(), "reaped, so its number names nothing");
     }

@@ -14,7 +14,12 @@ impl Task {
     /// Ends the task and waits until it has: afterwards it does nothing more.
     pub(crate) async fn stop(mut self) {
         self.0.abort();
-        // It was aborted or had ended before; either is what we wait for.
+        self.ended().await;
+    }
+
+    /// Waits until the task has ended.
+    pub(crate) async fn ended(&mut self) {
+        // It fails if the task was aborted, which is an end too.
         let _ = (&mut self.0).await;
     }
 }

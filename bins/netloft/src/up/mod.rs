@@ -17,8 +17,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use netloft_client::{Client, Target};
 use netloft_netns::private;
+use netloft_network::{Host, HostOptions};
 use netloft_rpc::{Listener, SocketAccess};
-use netloftd::{Agent, AgentOptions, HostName, Registry};
+use netloftd::{Agent, AgentOptions, Registry};
 use tokio::sync::oneshot;
 
 use self::file::Scenario;
@@ -53,7 +54,7 @@ async fn play(scenario: Scenario, args: &UpArgs) -> anyhow::Result<()> {
     let agent = Agent::open(AgentOptions {
         userns: (args.host == HostKind::Private)
             .then(|| format!("/proc/{}/ns/user", std::process::id()).into()),
-        ..AgentOptions::new(Registry::embedded(), HostName::of_this_host())
+        ..AgentOptions::new(Host::open(HostOptions::default())?, Registry::embedded())
     })
     .await?;
     let listener = Listener::unix(&socket, SocketAccess::Owner).await?;

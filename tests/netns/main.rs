@@ -6,6 +6,7 @@
 )]
 
 mod commands;
+mod isolation;
 mod links;
 mod named;
 mod namespaces;
@@ -50,19 +51,22 @@ fn main() -> ExitCode {
         case(sandboxes::an_inside_has_what_was_asked),
         case(sandboxes::packets_pass_between_sandboxes_and_to_the_host),
         case(sandboxes::a_sandbox_without_ipv6_has_no_link_local_address),
+        case(sandboxes::a_sandbox_made_with_its_connection_speaks_ipv6_only_when_asked),
         case(sandboxes::a_sandbox_takes_no_routes_from_router_advertisements),
         case(sandboxes::a_refused_request_is_named_and_the_rest_of_the_batch_done),
         case(network::three_sandboxes_and_the_host_reach_each_other),
         case(network::another_program_sees_what_the_endpoint_tells),
         case(network::another_process_can_open_a_sandbox_by_its_path),
-        case(network::two_networks_do_not_reach_each_other),
-        case(network::two_ipv4_networks_do_not_reach_each_other_on_a_host_that_forwards),
+        case(isolation::two_networks_do_not_reach_each_other),
+        case(isolation::two_networks_do_not_reach_each_other_on_a_host_that_forwards),
+        case(isolation::a_network_takes_its_own_rules_away_and_no_others),
         case(network::a_detached_sandbox_is_cut_off_at_once_though_somebody_has_it_open),
         case(network::an_address_that_goes_to_another_sandbox_answers_at_once),
         case(network::a_subnet_that_the_host_uses_is_refused),
         case(network::what_others_made_is_refused_and_left_alone),
         case(network::after_a_failure_at_any_step_nothing_is_left),
         case(network::a_thousand_attachments_leave_nothing),
+        case(network::no_sandbox_gets_the_namespace_of_another),
         case(network::attachments_dropped_at_any_moment_leave_nothing),
     ])
 }

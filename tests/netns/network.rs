@@ -25,7 +25,7 @@ use serde_json::Value;
 
 use crate::support::{TempDir, bridge_spec, count, eventually, ip, output};
 
-const DUAL_STACK: [&str; 2] = ["10.89.0.0/24", "fd00:89::/64"];
+pub(crate) const DUAL_STACK: [&str; 2] = ["10.89.0.0/24", "fd00:89::/64"];
 
 pub(crate) fn three_sandboxes_and_the_host_reach_each_other() {
     block_on(async {
@@ -89,42 +89,6 @@ pub(crate) fn another_process_can_open_a_sandbox_by_its_path() {
     });
 }
 
-pub(crate) fn two_networks_do_not_reach_each_other() {
-    block_on(async {
-        let (_netns, host) = open(None);
-        host.create_network(network("blue", &DUAL_STACK)).await.unwrap();
-        host.create_network(network("green", &["10.90.0.0/24", "fd00:90::/64"])).await.unwrap();
-        let blue = host.attach(attach("blue", "a")).await.unwrap();
-        let sibling = host.attach(attach("blue", "b")).await.unwrap();
-        let green = host.attach(attach("green", "c")).await.unwrap();
-        for index in 0..2 {
-            assert!(is_reached(&blue.netns, addresses(&sibling)[index]));
-            assert!(!is_reached(&blue.netns, addresses(&green)[index]));
-            assert!(!is_reached(&green.netns, addresses(&blue)[index]));
-        }
-        host.close().await.unwrap();
-    });
-}
-
-pub(crate) fn two_ipv4_networks_do_not_reach_each_other_on_a_host_that_forwards() {
-    block_on(async {
-        let (netns, host) = open(None);
-        set(&netns, "ipv4/ip_forward", "1");
-        host.create_network(network("blue", &["10.89.0.0/24"])).await.unwrap();
-        host.create_network(network("green", &["10.90.0.0/24"])).await.unwrap();
-        let blue = host.attach(attach("blue", "a")).await.unwrap();
-        let green = host.attach(attach("green", "b")).await.unwrap();
-        assert!(!is_reached(&blue.netns, addresses(&green)[0]));
-        assert!(is_reached(&netns, addresses(&green)[0]), "the host still reaches its sandboxes");
-
-        // The counter-proof: without the setting they would.
-        set(&netns, "ipv4/conf/nl-blue/forwarding", "1");
-        set(&netns, "ipv4/conf/nl-green/forwarding", "1");
-        assert!(is_reached(&blue.netns, addresses(&green)[0]));
-        host.close().await.unwrap();
-    });
-}
-
 pub(crate) fn a_detached_sandbox_is_cut_off_at_once_though_somebody_has_it_open() {
     block_on(async {
         let (netns, host) = open(None);
@@ -132,11 +96,11 @@ pub(crate) fn a_detached_sandbox_is_cut_off_at_once_though_somebody_has_it_open(
         let kept = host.attach(attach("blue", "a")).await.unwrap();
         let sibling = host.attach(attach("blue", "b")).await.unwrap();
         assert!(is_reached(&kept.netns, addresses(&sibling)[0]));
-        host.detach(kept.id).await.unwrap();
+        host.detach(kept.endpoint.id).await.unwrap();
         assert!(!is_reached(&kept.netns, addresses(&sibling)[0]));
         assert!(!is_reached(&netns, addresses(&kept)[0]));
         let gone = |name: &str| !link_names(&netns).contains(name);
-        eventually("its link is deleted", || gone(kept.host_link.as_str()));
+        eventually("its link is deleted", || gone(kept.endpoint.host_link.as_str()));
         host.close().await.unwrap();
     });
 }
@@ -201,12 +165,13 @@ pub(crate) fn what_others_made_is_refused_and_left_alone() {
 pub(crate) fn after_a_failure_at_any_step_nothing_is_left() {
     let directory = TempDir::new("network-failure");
     let mounts = mounts();
-    for fail_at in 0..6 {
+    // Three steps of a network, three of an endpoint, and finding the sandbox.
+    for fail_at in 0..7 {
         for does_its_work in [false, true] {
             block_on(async {
                 let netns = Netns::create().unwrap();
                 let host = open_failing(&netns, &directory.0, fail_at, does_its_work);
-                let before = link_names(&netns);
+                let (before, rules) = (link_names(&netns), rules(&netns));
                 let created = host.create_network(network("blue", &DUAL_STACK)).await;
                 let attached = host.attach(attach("blue", "api")).await;
                 assert!(created.is_err() || attached.is_err(), "call {fail_at} did not fail");
@@ -216,6 +181,7 @@ pub(crate) fn after_a_failure_at_any_step_nothing_is_left() {
                 if created.is_ok() {
                     host.remove_network(&"blue".parse().unwrap()).await.unwrap();
                 }
+                assert_eq!(self::rules(&netns), rules, "call {fail_at}");
                 eventually("its links are gone", || link_names(&netns) == before);
                 host.close().await.unwrap();
             });
@@ -241,6 +207,32 @@ pub(crate) fn a_thousand_attachments_leave_nothing() {
     assert_eq!(count(directory.0.to_str().unwrap()), 0);
     eventually("its threads are gone", || count("/proc/self/task") == 1);
     assert_eq!((mounts(), count("/proc/self/fd")), before);
+}
+
+pub(crate) fn no_sandbox_gets_the_namespace_of_another() {
+    block_on(async {
+        let (netns, host) = open(None);
+        let before = link_names(&netns);
+        host.create_network(network("blue", &DUAL_STACK)).await.unwrap();
+        // Held, so that the kernel cannot use a number again.
+        let mut held = Vec::new();
+        for round in 0..24_u64 {
+            // Now from stock, now not, in rows of one to twenty-four.
+            if round.is_power_of_two() {
+                thread::sleep(std::time::Duration::from_millis(round * 5));
+            }
+            let attached = host.attach(attach("blue", &format!("s{round}"))).await.unwrap();
+            assert_eq!(ip(&attached.netns, &["link"]).len(), 2, "lo and eth0");
+            held.push(attached.netns);
+            if round % 3 == 0 {
+                host.detach(attached.endpoint.id).await.unwrap();
+            }
+        }
+        let different: BTreeSet<_> = held.iter().map(Netns::id).collect();
+        assert_eq!(different.len(), held.len());
+        host.close().await.unwrap();
+        eventually("the links are gone", || link_names(&netns) == before);
+    });
 }
 
 pub(crate) fn attachments_dropped_at_any_moment_leave_nothing() {
@@ -314,7 +306,7 @@ fn open_failing(netns: &Netns, netns_dir: &Path, fail_at: u64, does_its_work: bo
     Host::open_over(Box::new(kernel), HostOptions::default().default_pools).unwrap()
 }
 
-fn open(netns_dir: Option<&Path>) -> (Netns, Host) {
+pub(crate) fn open(netns_dir: Option<&Path>) -> (Netns, Host) {
     let netns = Netns::create().unwrap();
     let options = HostOptions {
         netns: Some(netns.clone()),
@@ -324,25 +316,25 @@ fn open(netns_dir: Option<&Path>) -> (Netns, Host) {
     (netns, Host::open(options).unwrap())
 }
 
-fn network(name: &str, subnets: &[&str]) -> NetworkSpec {
+pub(crate) fn network(name: &str, subnets: &[&str]) -> NetworkSpec {
     let segment = |text: &&str| Segment::new(text.parse().unwrap()).unwrap();
     NetworkSpec { segments: subnets.iter().map(segment).collect(), ..NetworkSpec::new(name.parse().unwrap()) }
 }
 
-fn attach(network: &str, sandbox: &str) -> AttachSpec {
+pub(crate) fn attach(network: &str, sandbox: &str) -> AttachSpec {
     AttachSpec::new(network.parse().unwrap(), sandbox.parse().unwrap())
 }
 
-fn addresses(attached: &Attached) -> Vec<IpAddr> {
+pub(crate) fn addresses(attached: &Attached) -> Vec<IpAddr> {
     attached.endpoint.addresses.iter().copied().map(InterfaceAddr::address).collect()
 }
 
-fn block_on<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(future)
 }
 
-fn is_reached(from: &Netns, to: IpAddr) -> bool {
+pub(crate) fn is_reached(from: &Netns, to: IpAddr) -> bool {
     let mut command = Command::new("ping");
     command.args(["-n", "-q", "-c", "1", "-W", "1"]).arg(to.to_string());
     EnterOptions::new(from).apply(command.stdout(Stdio::null()).stderr(Stdio::null()));
@@ -374,8 +366,8 @@ fn global_addresses(link: &Value) -> Vec<String> {
     global.map(|it| format!("{}/{}", it["local"].as_str().unwrap(), it["prefixlen"])).collect()
 }
 
-fn set(netns: &Netns, setting: &str, value: &str) {
-    netns.run(|| fs::write(Path::new("/proc/sys/net").join(setting), value).unwrap()).unwrap();
+pub(crate) fn rules(netns: &Netns) -> [Vec<Value>; 2] {
+    [ip(netns, &["rule"]), ip(netns, &["-6", "rule"])]
 }
 
 fn mounts() -> usize {

@@ -1,7 +1,7 @@
 //! What the tests share.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -38,6 +38,11 @@ impl Host {
         let netns = Netns::create().unwrap();
         let veth = self.conn.create_veth(&veth_spec(host_name, bridge, &netns));
         (netns, veth.unwrap())
+    }
+
+    /// Configures a sandbox over a connection of its own.
+    pub(crate) fn configure(&self, sandbox: &Netns, spec: &InsideSpec) -> Result<(), netloft_link::Error> {
+        Conn::open(&self.enterer, sandbox)?.configure_inside(&self.enterer, spec)
     }
 
     pub(crate) fn names(&mut self) -> Vec<String> {
@@ -103,6 +108,18 @@ pub(crate) fn output(netns: &Netns, program: &str, arguments: &[&str]) -> String
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// A setting of a namespace, by its path under `/proc/sys/net`.
+pub(crate) fn setting(netns: &Netns, path: &str) -> String {
+    let path = Path::new("/proc/sys/net").join(path);
+    netns.run(|| std::fs::read_to_string(path).unwrap()).unwrap().trim().to_owned()
+}
+
+/// Changes a setting of a namespace.
+pub(crate) fn set(netns: &Netns, path: &str, value: &str) {
+    let path = Path::new("/proc/sys/net").join(path);
+    netns.run(|| std::fs::write(path, value).unwrap()).unwrap();
+}
+
 /// Waits for a condition, at most five seconds.
 pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(5);
@@ -126,7 +143,11 @@ impl TempDir {
 
 impl Drop for TempDir {
     fn drop(&mut self) {
-        std::fs::remove_dir_all(&self.0).unwrap();
+        let removed = std::fs::remove_dir_all(&self.0);
+        // To panic while a failed test unwinds would end the whole run, and hide which test it was.
+        if !std::thread::panicking() {
+            removed.unwrap();
+        }
     }
 }
 

@@ -15,13 +15,15 @@ use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth};
 use crate::request::Request;
 use crate::session::Session;
 use crate::wire::RouteSocket;
-use crate::{Address, BridgeSpec, Error, Link, LinkGroup, LinkIndex, Route, Veth, VethSpec, sysctl};
+use crate::{Address, BridgeSpec, Error, Ipv6, Link, LinkGroup, LinkIndex, Route, Veth, VethSpec, sysctl};
 use netloft_types::InterfaceAddr;
 
 /// A netlink connection to a namespace. Blocking; the kernel answers at once.
 pub struct Conn {
     netns: Netns,
-    session: Session<RouteSocket>,
+    pub(crate) session: Session<RouteSocket>,
+    /// What we know of IPv6 in the namespace as a whole; `None` in one that somebody else made.
+    pub(crate) ipv6: Option<Ipv6>,
 }
 
 impl Conn {
@@ -31,7 +33,24 @@ impl Conn {
             .run(netns, RouteSocket::open)
             .map_err(|source| Error::Enter { source })?
             .map_err(|source| Error::Open { netns: netns.id(), source })?;
-        Ok(Self { netns: netns.clone(), session: Session::new(socket) })
+        Ok(Self { netns: netns.clone(), session: Session::new(socket), ipv6: None })
+    }
+
+    /// Makes the namespace of a sandbox and opens a connection that acts in it, in one visit.
+    ///
+    /// IPv6 is off in it until [`Conn::configure_inside`] is asked for it: whoever makes sandboxes ahead of need does
+    /// not know yet which of them will speak it.
+    pub fn create_sandbox(enterer: &Enterer) -> Result<Self, Error> {
+        let prepare = || sysctl::disable_ipv6().map(|()| RouteSocket::open());
+        let made = enterer.create_with(prepare);
+        let (netns, prepared) = made.map_err(|source| Error::CreateSandbox { source })?;
+        let socket = prepared?.map_err(|source| Error::Open { netns: netns.id(), source })?;
+        Ok(Self { netns, session: Session::new(socket), ipv6: Some(Ipv6::Off) })
+    }
+
+    /// The namespace in which it acts.
+    pub fn netns(&self) -> &Netns {
+        &self.netns
     }
 
     /// Makes a bridge and brings it up, in two datagrams.
@@ -61,7 +80,7 @@ impl Conn {
     /// Makes a veth pair in place, in two datagrams: nothing is moved or renamed.
     ///
     /// The host end is up and in its bridge; the peer is down, because the kernel refuses to raise it before
-    /// its other end exists ([`crate::configure_inside`] does). Both ends have one queue: to make the kernel count
+    /// its other end exists ([`Conn::configure_inside`] does). Both ends have one queue: to make the kernel count
     /// them is to wait for it (an RCU grace period). The host end makes no IPv6 address for itself, since a
     /// bridge port never uses one but would announce it to everyone.
     ///
@@ -260,7 +279,7 @@ fn vanished(name: &InterfaceName) -> Error {
     Error::Vanished { name: name.to_string() }
 }
 
-fn accept_absence(answer: Result<Vec<RouteNetlinkMessage>, Error>) -> Result<(), Error> {
+pub(crate) fn accept_absence(answer: Result<Vec<RouteNetlinkMessage>, Error>) -> Result<(), Error> {
     match answer {
         Ok(_) => Ok(()),
         Err(error) if error.is_not_found() => Ok(()),

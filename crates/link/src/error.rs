@@ -13,6 +13,12 @@ use nix::libc;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// The namespace of a sandbox could not be made.
+    #[error("cannot make a sandbox")]
+    CreateSandbox {
+        /// Why.
+        source: netloft_netns::Error,
+    },
     /// The namespace could not be entered to open a socket there.
     #[error("cannot reach the network namespace")]
     Enter {
@@ -87,7 +93,7 @@ impl Error {
     /// The kernel's error number, if the kernel was asked.
     pub fn raw_os_error(&self) -> Option<i32> {
         match self {
-            Self::Enter { source } => source.raw_os_error(),
+            Self::CreateSandbox { source } | Self::Enter { source } => source.raw_os_error(),
             Self::Refused { source, .. } => Some(source.errno()),
             Self::Open { source, .. } | Self::Unanswered { source, .. } | Self::Setting { source, .. } => {
                 source.raw_os_error()
@@ -96,12 +102,12 @@ impl Error {
         }
     }
 
-    /// Whether the link, address or route is there already.
+    /// Whether the link, address, route or rule is there already.
     pub fn is_exists(&self) -> bool {
         self.is_errno(libc::EEXIST)
     }
 
-    /// Whether the link, address or route is not there.
+    /// Whether the link, address, route or rule is not there.
     pub fn is_not_found(&self) -> bool {
         [libc::ENODEV, libc::ENOENT, libc::ESRCH, libc::EADDRNOTAVAIL]
             .into_iter()
@@ -111,7 +117,7 @@ impl Error {
     /// Whether privilege over the namespace is missing.
     pub fn is_permission_denied(&self) -> bool {
         match self {
-            Self::Enter { source } => source.is_permission_denied(),
+            Self::CreateSandbox { source } | Self::Enter { source } => source.is_permission_denied(),
             _ => self.is_errno(libc::EPERM) || self.is_errno(libc::EACCES),
         }
     }

@@ -2,43 +2,51 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use netloft_netns::{Enterer, Netns};
+use netloft_netns::Enterer;
 use netloft_types::{InterfaceName, Subnet};
 use rtnetlink::packet_route::route::{RouteAttribute, RouteScope};
 use rtnetlink::{LinkUnspec, RouteMessageBuilder};
 
 use crate::conn::add_address;
 use crate::request::Request;
-use crate::session::Session;
-use crate::wire::RouteSocket;
-use crate::{Error, InsideSpec, Ipv6, LinkIndex, Route, sysctl};
+use crate::{Conn, Error, InsideSpec, Ipv6, LinkIndex, Route, sysctl};
 
-/// Configures an interface inside a sandbox, and its loopback interface.
-///
-/// One visit to the namespace opens a socket and writes the IPv6 setting, which must come before the
-/// interface is up; one datagram does the rest: both links up, addresses, routes. IPv6 addresses skip
-/// duplicate detection, which would make the first packet wait two seconds for an answer that our own
-/// allocation has already given.
-///
-/// What was done is not undone on failure: a sandbox that could not be configured is thrown away.
-///
-/// # Errors
-///
-/// `is_not_found()` if there is no link of that index.
-pub fn configure_inside(enterer: &Enterer, netns: &Netns, spec: &InsideSpec) -> Result<(), Error> {
-    let (name, ipv6) = (spec.name.clone(), spec.ipv6);
-    let socket = enterer
-        .run(netns, move || {
-            match ipv6 {
-                Ipv6::Off => sysctl::disable_ipv6()?,
-                Ipv6::On => sysctl::refuse_router_advertisements(name.as_str())?,
+impl Conn {
+    /// Configures an interface inside a sandbox, in whose namespace this connection acts, and its loopback interface.
+    ///
+    /// One datagram does it: both links up, addresses, routes. Before it, because it must come before the
+    /// interface is up, the IPv6 setting is written, which takes a visit to the namespace, unless it is known to be
+    /// right ([`Conn::create_sandbox`]). IPv6 addresses skip duplicate detection, which would make the first packet
+    /// wait two seconds for an answer that our own allocation has already given.
+    ///
+    /// What was done is not undone on failure: a sandbox that could not be configured is thrown away.
+    ///
+    /// # Errors
+    ///
+    /// `is_not_found()` if there is no link of that index.
+    pub fn configure_inside(&mut self, enterer: &Enterer, spec: &InsideSpec) -> Result<(), Error> {
+        self.settle_ipv6(enterer, spec)?;
+        self.session.batch(requests(spec))?;
+        Ok(())
+    }
+
+    fn settle_ipv6(&mut self, enterer: &Enterer, spec: &InsideSpec) -> Result<(), Error> {
+        if spec.ipv6 == Ipv6::Off && self.ipv6 == Some(Ipv6::Off) {
+            return Ok(());
+        }
+        let (known, wanted, name) = (self.ipv6, spec.ipv6, spec.name.clone());
+        let settle = move || match wanted {
+            Ipv6::Off => sysctl::disable_ipv6(),
+            Ipv6::On => {
+                // Before IPv6 is on: the link must not hear an advertisement in between.
+                sysctl::refuse_router_advertisements(name.as_str())?;
+                if known == Some(Ipv6::Off) { sysctl::enable_ipv6() } else { Ok(()) }
             }
-            Ok(RouteSocket::open())
-        })
-        .map_err(|source| Error::Enter { source })??
-        .map_err(|source| Error::Open { netns: netns.id(), source })?;
-    Session::new(socket).batch(requests(spec))?;
-    Ok(())
+        };
+        enterer.run(self.netns(), settle).map_err(|source| Error::Enter { source })??;
+        self.ipv6 = Some(spec.ipv6);
+        Ok(())
+    }
 }
 
 fn requests(spec: &InsideSpec) -> Vec<Request> {

@@ -1,4 +1,4 @@
-//! Links, addresses and routes of a network namespace, in few netlink datagrams.
+//! Links, addresses, routes and rules of a network namespace, in few netlink datagrams.
 //!
 //! A [`Conn`] is a netlink socket that was opened inside a namespace, so it acts there whichever thread uses
 //! it. Its operations are named by intent. Each sends as few datagrams as the kernel permits, many requests
@@ -34,6 +34,7 @@ mod index;
 mod inside;
 mod observed;
 mod request;
+mod rule;
 mod session;
 mod spec;
 mod sysctl;
@@ -42,6 +43,6 @@ mod wire;
 pub use conn::Conn;
 pub use error::{Error, Refusal};
 pub use index::{LinkGroup, LinkIndex};
-pub use inside::configure_inside;
 pub use observed::{Address, Link, LinkKind};
-pub use spec::{BridgeSpec, InsideSpec, Ipv6, Route, Veth, VethSpec};
+pub use rule::Prohibition;
+pub use spec::{BridgeSpec, Family, InsideSpec, Ipv6, Route, Veth, VethSpec};

@@ -7,6 +7,7 @@ use rtnetlink::packet_core::{DecodeError, NLM_F_CREATE, NLM_F_EXCL};
 use rtnetlink::packet_route::address::AddressMessage;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
 use rtnetlink::packet_route::route::RouteMessage;
+use rtnetlink::packet_route::rule::RuleMessage;
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use crate::{Error, Refusal};
@@ -71,6 +72,21 @@ impl Request {
         let mut route = RouteMessage::default();
         route.header.address_family = family;
         Self::new("list", "routes", 0, RouteNetlinkMessage::GetRoute(route))
+    }
+
+    pub(crate) fn add_rule(object: &str, rule: RuleMessage) -> Self {
+        Self::new("prohibit", object, NEW, RouteNetlinkMessage::NewRule(rule))
+    }
+
+    pub(crate) fn delete_rule(object: &str, rule: RuleMessage) -> Self {
+        Self::new("no longer prohibit", object, 0, RouteNetlinkMessage::DelRule(rule))
+    }
+
+    /// Asks for all rules of a family.
+    pub(crate) fn list_rules(family: AddressFamily) -> Self {
+        let mut rule = RuleMessage::default();
+        rule.header.family = family;
+        Self::new("list", "rules", 0, RouteNetlinkMessage::GetRule(rule))
     }
 
     fn new(operation: &'static str, object: &str, flags: u16, message: RouteNetlinkMessage) -> Self {

@@ -1,5 +1,6 @@
 //! What callers ask for: bridges, veth pairs, the inside of a sandbox.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use netloft_netns::Netns;
@@ -69,6 +70,24 @@ pub struct InsideSpec {
     pub routes: Vec<Route>,
     /// Whether the sandbox speaks IPv6.
     pub ipv6: Ipv6,
+}
+
+/// A family of addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        })
+    }
 }
 
 /// Whether a sandbox speaks IPv6.

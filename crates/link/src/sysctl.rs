@@ -11,6 +11,11 @@ pub(crate) fn disable_ipv6() -> Result<(), Error> {
     write("all", "disable_ipv6", "1")
 }
 
+/// Switches IPv6 back on on every link there is and will be.
+pub(crate) fn enable_ipv6() -> Result<(), Error> {
+    write("all", "disable_ipv6", "0")
+}
+
 /// Switches IPv6 off on one link.
 pub(crate) fn disable_ipv6_on(link: &str) -> Result<(), Error> {
     write(link, "disable_ipv6", "1")

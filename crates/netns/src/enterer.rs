@@ -42,7 +42,25 @@ impl Enterer {
 
     /// Makes a namespace, as [`Netns::create`] does, without starting a thread for it.
     pub fn create(&self) -> Result<Netns, Error> {
-        self.run(&self.home, Netns::leave_for_new)??.differing_from(&self.home)
+        self.create_with(|| ()).map(|(netns, ())| netns)
+    }
+
+    /// Makes a namespace and runs a first job in it, in the same visit.
+    ///
+    /// # Panics
+    ///
+    /// If the job panics, in the caller, with the same payload.
+    pub fn create_with<T, F>(&self, job: F) -> Result<(Netns, T), Error>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        let home = self.home.clone();
+        // That the namespace differs is known before the job does anything in it.
+        self.run(&self.home, move || {
+            let netns = Netns::leave_for_new()?.differing_from(&home)?;
+            Ok((netns, job()))
+        })?
     }
 
     /// Runs a job in a namespace and waits for it. Blocks the calling thread.

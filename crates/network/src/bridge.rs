@@ -3,15 +3,27 @@
 //! A pure planner: it turns a network or an endpoint, all of whose names and addresses are decided, into a
 //! [`Plan`]. A `Driver` trait would have exactly these functions; it waits for the second kind of network.
 
+use std::iter;
 use std::net::IpAddr;
 
-use netloft_link::{BridgeSpec, Ipv6};
+use netloft_link::{BridgeSpec, Family, Ipv6, Prohibition};
 use netloft_types::InterfaceAddr;
 use netloft_types::{EndpointId, InterfaceName, MacAddr, NetworkName, SandboxName};
 
 use crate::plan::{Plan, Step, Veth};
 use netloft_types::Network;
 use netloft_types::{Mtu, Segment};
+
+/// Where the rules that prohibit forwarding from our bridges stand among the host's.
+///
+/// After the rule for local addresses, so that sandboxes reach their gateway: it is at 0, or at 100 where Cilium moved
+/// it. Before whatever leads packets to a table of routes: the main table at 32766, and what virtual private networks
+/// and container networks put in front of it, from 500 upwards. A rule of an administrator that is to let something
+/// through has room in between.
+const PROHIBITION_PRIORITY: u32 = 110;
+
+/// What tells our rules from others: a number that no routing daemon has in `rt_protos` of iproute2.
+const PROTOCOL: u8 = 110;
 
 /// What is decided about an endpoint before the kernel hears of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +47,16 @@ pub(crate) fn plan_network(network: &Network) -> Plan {
         alias: format!("netloft:{}", network.name),
         addresses: network.segments.iter().map(gateway).collect(),
     };
-    Plan::new([Step::CreateBridge(bridge), Step::ConfineBridge { bridge: network.bridge.clone() }])
+    let prohibitions = network.segments.iter().map(|segment| {
+        Step::ProhibitForwarding(Prohibition {
+            link: network.bridge.clone(),
+            family: if segment.subnet().is_ipv4() { Family::V4 } else { Family::V6 },
+            priority: PROHIBITION_PRIORITY,
+            protocol: PROTOCOL,
+        })
+    });
+    // The bridge first: that its name is free is known when it is there.
+    Plan::new(iter::once(Step::CreateBridge(bridge)).chain(prohibitions))
 }
 
 /// Plans an endpoint in a sandbox that is new.

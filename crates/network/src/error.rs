@@ -234,7 +234,9 @@ impl Error {
     pub fn is_permission_denied(&self) -> bool {
         match self {
             Self::Open(source) | Self::ReadHost(source) => source.is_permission_denied(),
-            Self::CreateNetwork { source, .. } | Self::Attach { source, .. } => source.error.is_permission_denied(),
+            Self::CreateNetwork { source, .. } | Self::Attach { source, .. } => {
+                source.error.is_permission_denied()
+            }
             _ => false,
         }
     }

@@ -26,6 +26,8 @@ const QUEUE_LEN: usize = 256;
 /// Changes are made one after another by a thread of its own, because the kernel makes them one after another anyway
 /// (RTNL is one lock) and netlink blocks. So every call sees the result of every call that was answered before it.
 ///
+/// While nobody waits, the thread makes ahead what the next attachments need, and tidies up after the last.
+///
 /// Everything is taken away by [`Host::close`]. When the last handle is dropped without it, the same is done in the
 /// background, if the process lives long enough, and failures go to the log.
 ///
@@ -253,16 +255,16 @@ impl Drop for Offer {
     }
 }
 
-/// The body of the thread: jobs in order, tidying up in between, until the host is closed or nobody has a handle.
+/// The body of the thread: jobs in order, making ahead and tidying up in between, until the host is closed or nobody has a handle.
 fn work(mut state: State, jobs: &Receiver<Job>) {
     while !state.is_closed() {
-        let next = match state.tidy_after() {
+        let next = match state.patience() {
             Some(quiet) => jobs.recv_timeout(quiet),
             None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
         match next {
             Ok(job) => job(&mut state),
-            Err(RecvTimeoutError::Timeout) => state.tidy_or_warn(),
+            Err(RecvTimeoutError::Timeout) => state.use_quiet(),
             Err(RecvTimeoutError::Disconnected) => {
                 if let Err(error) = state.close() {
                     warn!(error = chain(&error), "the host was dropped and could not be closed");

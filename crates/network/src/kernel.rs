@@ -2,7 +2,6 @@
 
 mod linux;
 
-use std::io;
 use std::path::PathBuf;
 
 use netloft_netns::Netns;
@@ -33,6 +32,16 @@ pub trait Kernel: Send {
     /// Deletes the links that were cut, all in one act.
     fn reap(&mut self) -> Result<(), KernelError>;
 
+    /// Makes one piece of what attachments can use later, and tells whether more could be made. Called while nobody
+    /// waits. A kernel that needs nothing made ahead leaves this out.
+    ///
+    /// # Errors
+    ///
+    /// If nothing was made; attachments succeed without it.
+    fn stock_up(&mut self) -> Result<bool, KernelError> {
+        Ok(false)
+    }
+
     /// The subnets that the host has addresses in or routes to. Default routes do not count, nor do the two halves
     /// that virtual private networks put over them: they claim no address in particular.
     fn subnets_in_use(&mut self) -> Result<Vec<Subnet>, KernelError>;
@@ -60,15 +69,6 @@ pub enum KernelError {
     /// An operation on links, addresses or routes failed.
     #[error(transparent)]
     Link(#[from] netloft_link::Error),
-    /// A kernel setting could not be written.
-    #[error("cannot write {}", .path.display())]
-    WriteSetting {
-        /// The file under `/proc/sys`.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
     /// A step refers to something that no earlier step made, or that is gone.
     #[error("there is no {object}")]
     Missing {
@@ -95,7 +95,6 @@ impl KernelError {
         match self {
             Self::Netns(error) => error.is_permission_denied(),
             Self::Link(error) => error.is_permission_denied(),
-            Self::WriteSetting { source, .. } => source.kind() == io::ErrorKind::PermissionDenied,
             _ => false,
         }
     }
@@ -106,7 +105,7 @@ impl KernelError {
             Self::Netns(error) => error.is_exists(),
             Self::Link(error) => error.is_exists(),
             Self::Exists { .. } => true,
-            Self::WriteSetting { .. } | Self::Missing { .. } | Self::Planned { .. } => false,
+            Self::Missing { .. } | Self::Planned { .. } => false,
         }
     }
 }

@@ -8,7 +8,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use netloft_link::{BridgeSpec, Ipv6};
+use netloft_link::{BridgeSpec, Ipv6, Prohibition};
 use netloft_types::InterfaceAddr;
 use netloft_types::{InterfaceName, MacAddr, SandboxName};
 
@@ -22,11 +22,8 @@ use netloft_types::Mtu;
 pub enum Step {
     /// Makes the bridge of a network, with the gateways on it, up.
     CreateBridge(BridgeSpec),
-    /// Keeps the host from forwarding the IPv4 packets that come in by a bridge.
-    ConfineBridge {
-        /// The bridge.
-        bridge: InterfaceName,
-    },
+    /// Keeps the host from forwarding what comes in by a bridge, for one family.
+    ProhibitForwarding(Prohibition),
     /// Makes the network namespace of a sandbox.
     CreateNetns {
         /// The sandbox.
@@ -77,11 +74,12 @@ impl Step {
     pub fn undo(&self) -> Option<Undo> {
         match self {
             Self::CreateBridge(spec) => Some(Undo::DeleteBridge { bridge: spec.name.clone(), mac: spec.mac }),
+            Self::ProhibitForwarding(rule) => Some(Undo::PermitForwarding(rule.clone())),
             Self::CreateNetns { sandbox } => Some(Undo::DropNetns { sandbox: sandbox.clone() }),
             Self::CreateVeth(veth) => {
                 Some(Undo::CutVeth { host_link: veth.host_link.clone(), host_mac: veth.host_mac })
             }
-            Self::ConfineBridge { .. } | Self::ConfigureInside { .. } => None,
+            Self::ConfigureInside { .. } => None,
         }
     }
 }
@@ -90,7 +88,9 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::CreateBridge(spec) => write!(f, "create bridge {}", spec.name),
-            Self::ConfineBridge { bridge } => write!(f, "confine bridge {bridge}"),
+            Self::ProhibitForwarding(rule) => {
+                write!(f, "prohibit forwarding {} from {}", rule.family, rule.link)
+            }
             Self::CreateNetns { sandbox } => {
                 write!(f, "create the network namespace of sandbox {sandbox}")
             }
@@ -105,7 +105,8 @@ impl fmt::Display for Step {
 }
 
 /// What takes a [`Step`] back. It concerns what that very step made and nothing else: links are told from
-/// others of the same name by their Ethernet address, which they have from the moment they exist.
+/// others of the same name by their Ethernet address, which they have from the moment they exist; rules by a
+/// protocol number that only ours have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Undo {
@@ -116,6 +117,8 @@ pub enum Undo {
         /// Its Ethernet address.
         mac: MacAddr,
     },
+    /// Deletes the rule that keeps the host from forwarding.
+    PermitForwarding(Prohibition),
     /// Lets go of the namespace of a sandbox, and removes its name.
     DropNetns {
         /// The sandbox.
@@ -135,6 +138,9 @@ impl fmt::Display for Undo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::DeleteBridge { bridge, .. } => write!(f, "delete bridge {bridge}"),
+            Self::PermitForwarding(rule) => {
+                write!(f, "delete the rule that prohibits forwarding {} from {}", rule.family, rule.link)
+            }
             Self::DropNetns { sandbox } => {
                 write!(f, "drop the network namespace of sandbox {sandbox}")
             }

@@ -26,6 +26,10 @@ pub(crate) use networks::CARVED_PREFIX_LEN;
 /// many that none of them notices.
 const CUT_MAX: usize = 256;
 
+/// How long nothing must happen before something is made ahead of need, which takes half a millisecond: longer than a
+/// caller takes for the next of many calls in a row, for which it would be in the way.
+const BREATH: Duration = Duration::from_millis(2);
+
 /// How long nothing must happen before we tidy up: long enough not to get in the way of the next of many calls.
 const QUIET: Duration = Duration::from_millis(200);
 
@@ -45,6 +49,7 @@ pub(crate) struct State {
     /// How many links were cut since the last reaping.
     cut: usize,
     did_tidying_fail: bool,
+    is_stock_short: bool,
     is_closed: bool,
 }
 
@@ -80,6 +85,7 @@ impl State {
             debris: Vec::new(),
             cut: 0,
             did_tidying_fail: false,
+            is_stock_short: false,
             is_closed: false,
         }
     }
@@ -94,6 +100,7 @@ impl State {
     }
 
     pub(crate) fn attach(&mut self, spec: &AttachSpec) -> Result<Attached, Error> {
+        self.is_stock_short = true;
         let (network, decided) = self.claim(spec)?;
         let plan = bridge::plan_endpoint(&network, &decided);
         match self.carry_out(plan, &decided.sandbox) {
@@ -176,15 +183,37 @@ impl State {
         }
     }
 
+    /// How long nothing must happen before [`State::use_quiet`] is due; `None` if there is nothing to do.
+    pub(crate) fn patience(&self) -> Option<Duration> {
+        if self.is_stock_short { Some(BREATH) } else { self.tidy_after() }
+    }
+
+    /// Does a piece of what can be done while nobody waits.
+    pub(crate) fn use_quiet(&mut self) {
+        if self.is_stock_short {
+            self.stock_up();
+        } else {
+            self.tidy_or_warn();
+        }
+    }
+
+    fn stock_up(&mut self) {
+        self.is_stock_short = self.kernel.stock_up().unwrap_or_else(|error| {
+            // Whoever attaches next makes what is lacking, and gets to hear why if it cannot be made.
+            debug!(error = chain(&error), "nothing could be made ahead of need");
+            false
+        });
+    }
+
     /// How long nothing must happen before [`State::tidy_or_warn`] is due; `None` if there is nothing to tidy up.
-    pub(crate) fn tidy_after(&self) -> Option<Duration> {
+    fn tidy_after(&self) -> Option<Duration> {
         let is_tidy = self.cut == 0 && self.debris.is_empty();
         let patience = if self.did_tidying_fail { SULK } else { QUIET };
         (!is_tidy).then_some(patience)
     }
 
     /// Deletes the links that were cut, and tries again to undo what could not be undone.
-    pub(crate) fn tidy_or_warn(&mut self) {
+    fn tidy_or_warn(&mut self) {
         let failures = self.tidy();
         self.did_tidying_fail = !failures.is_empty();
         for failure in failures {

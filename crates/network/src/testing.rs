@@ -1,8 +1,9 @@
 //! A kernel in memory, for tests of this crate and of those who build on it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use netloft_link::Prohibition;
 use netloft_netns::Netns;
 use netloft_types::{InterfaceName, MacAddr, SandboxName, Subnet};
 
@@ -33,6 +34,7 @@ struct Shared {
     links: BTreeMap<InterfaceName, Link>,
     /// By sandbox: whether it is ours, and the interfaces in it.
     sandboxes: BTreeMap<SandboxName, Sandbox>,
+    prohibitions: BTreeSet<Prohibition>,
     used: Vec<Subnet>,
     calls: u64,
     faults: Vec<Fault>,
@@ -110,7 +112,7 @@ impl FakeKernel {
     /// Whether nothing is there, planted or made.
     pub fn is_empty(&self) -> bool {
         let shared = self.lock();
-        shared.links.is_empty() && shared.sandboxes.is_empty()
+        shared.links.is_empty() && shared.sandboxes.is_empty() && shared.prohibitions.is_empty()
     }
 
     /// A panic while the lock was held is a failed test already; what others see then does not matter.
@@ -172,7 +174,10 @@ impl Shared {
                 let kind = Kind::Bridge;
                 self.create_link(&spec.name, Link { mac: spec.mac, kind })
             }
-            Step::ConfineBridge { bridge } => self.bridge(bridge),
+            Step::ProhibitForwarding(rule) => {
+                self.prohibitions.insert(rule.clone());
+                Ok(())
+            }
             Step::CreateNetns { sandbox } => {
                 if self.sandboxes.contains_key(sandbox) {
                     return Err(exists(format!("sandbox {sandbox}")));
@@ -197,6 +202,9 @@ impl Shared {
                 if self.links.get(bridge).is_some_and(|link| link.mac == *mac) {
                     self.links.remove(bridge);
                 }
+            }
+            Undo::PermitForwarding(rule) => {
+                self.prohibitions.remove(rule);
             }
             Undo::DropNetns { sandbox } => {
                 if self.sandboxes.get(sandbox).is_some_and(|found| !found.is_foreign) {

@@ -1,12 +1,11 @@
-//! The real kernel: namespaces by `netloft-netns`, links by `netloft-link`, settings by `/proc/sys`.
+//! The real kernel: namespaces by `netloft-netns`, links and rules by `netloft-link`.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use netloft_link::{BridgeSpec, Conn, InsideSpec, LinkGroup, LinkIndex, VethSpec, configure_inside};
+use netloft_link::{BridgeSpec, Conn, InsideSpec, LinkGroup, LinkIndex, VethSpec};
 use netloft_netns::{Enterer, Netns, NetnsDir};
 use netloft_types::InterfaceAddr;
 use netloft_types::{InterfaceName, MacAddr, SandboxName, Subnet};
@@ -19,19 +18,31 @@ use netloft_types::Mtu;
 /// by chance.
 const CORPSES: LinkGroup = LinkGroup::new(NonZeroU32::new(0x6e6c_6f66).expect("is not zero"));
 
+/// How many namespaces are made ahead of need. One takes half of the time of an attachment and some 220 KiB of the
+/// kernel's memory; so many serve the containers of one application that start together.
+const STOCK_LEN: usize = 8;
+
 /// The kernel this process runs on.
 ///
 /// Keeps one netlink socket open in the host's namespace and one thread for entering sandboxes, and remembers
-/// what it made: an attachment looks nothing up.
+/// what it made: an attachment looks nothing up. A few namespaces are kept in stock; one that a sandbox had is never
+/// given to another.
 pub struct LinuxKernel {
-    host: Netns,
     conn: Conn,
     enterer: Enterer,
     netns_dir: Option<NetnsDir>,
     bridges: BTreeMap<InterfaceName, LinkIndex>,
     /// The inner end of each pair we made, by the name of its host end.
     inner_ends: BTreeMap<InterfaceName, LinkIndex>,
-    sandboxes: BTreeMap<SandboxName, SandboxNetns>,
+    sandboxes: BTreeMap<SandboxName, Sandbox>,
+    /// Connections to namespaces that no sandbox has yet.
+    stock: Vec<Conn>,
+}
+
+struct Sandbox {
+    netns: SandboxNetns,
+    /// A connection to the namespace, until the first interface is configured.
+    conn: Option<Conn>,
 }
 
 impl LinuxKernel {
@@ -42,11 +53,11 @@ impl LinuxKernel {
         Ok(Self {
             conn: Conn::open(&enterer, &host)?,
             netns_dir: netns_dir.map(NetnsDir::open).transpose()?,
-            host,
             enterer,
             bridges: BTreeMap::new(),
             inner_ends: BTreeMap::new(),
             sandboxes: BTreeMap::new(),
+            stock: Vec::with_capacity(STOCK_LEN),
         })
     }
 
@@ -56,23 +67,17 @@ impl LinuxKernel {
         Ok(())
     }
 
-    /// Has the kernel drop an IPv4 packet that comes in by the bridge and is not for the host, even if the host forwards.
-    ///
-    /// For IPv6 it has no such setting: `conf/<link>/forwarding` says only whether the host behaves as a router there.
-    fn confine_bridge(&mut self, bridge: &InterfaceName) -> Result<(), KernelError> {
-        let path = PathBuf::from(format!("/proc/sys/net/ipv4/conf/{bridge}/forwarding"));
-        self.enterer.run(&self.host, move || write(path, "0"))?
-    }
-
     fn create_netns(&mut self, sandbox: &SandboxName) -> Result<(), KernelError> {
-        let handle = self.enterer.create()?;
+        let conn = self.stock.pop().map_or_else(|| Conn::create_sandbox(&self.enterer), Ok)?;
+        let handle = conn.netns().clone();
         let path = if let Some(dir) = &self.netns_dir {
             dir.bind(sandbox, &handle)?;
             dir.path_of(sandbox)
         } else {
             handle.path()
         };
-        self.sandboxes.insert(sandbox.clone(), SandboxNetns { handle, path });
+        let netns = SandboxNetns { handle, path };
+        self.sandboxes.insert(sandbox.clone(), Sandbox { netns, conn: Some(conn) });
         Ok(())
     }
 
@@ -90,6 +95,15 @@ impl LinuxKernel {
         })?;
         self.inner_ends.insert(veth.host_link.clone(), made.peer);
         Ok(())
+    }
+
+    fn configure_inside(&mut self, sandbox: &SandboxName, inside: &InsideSpec) -> Result<(), KernelError> {
+        let found = self.sandboxes.get_mut(sandbox).ok_or_else(|| missing("sandbox", sandbox))?;
+        let mut conn = match found.conn.take() {
+            Some(conn) => conn,
+            None => Conn::open(&self.enterer, &found.netns.handle)?,
+        };
+        Ok(conn.configure_inside(&self.enterer, inside)?)
     }
 
     fn delete_bridge(&mut self, bridge: &InterfaceName, mac: MacAddr) -> Result<(), KernelError> {
@@ -129,7 +143,7 @@ impl Kernel for LinuxKernel {
     fn apply(&mut self, step: &Step) -> Result<(), KernelError> {
         match step {
             Step::CreateBridge(spec) => self.create_bridge(spec),
-            Step::ConfineBridge { bridge } => self.confine_bridge(bridge),
+            Step::ProhibitForwarding(rule) => Ok(self.conn.ensure_prohibition(rule)?),
             Step::CreateNetns { sandbox } => self.create_netns(sandbox),
             Step::CreateVeth(veth) => self.create_veth(veth),
             Step::ConfigureInside { sandbox, host_link, interface, addresses, ipv6, gateways } => {
@@ -142,8 +156,7 @@ impl Kernel for LinuxKernel {
                     routes: Vec::new(),
                     ipv6: *ipv6,
                 };
-                let netns = self.sandbox(sandbox)?.handle;
-                Ok(configure_inside(&self.enterer, &netns, &inside)?)
+                self.configure_inside(sandbox, &inside)
             }
         }
     }
@@ -151,6 +164,7 @@ impl Kernel for LinuxKernel {
     fn undo(&mut self, undo: &Undo) -> Result<(), KernelError> {
         match undo {
             Undo::DeleteBridge { bridge, mac } => self.delete_bridge(bridge, *mac),
+            Undo::PermitForwarding(rule) => Ok(self.conn.delete_prohibition(rule)?),
             Undo::DropNetns { sandbox } => self.drop_netns(sandbox),
             Undo::CutVeth { host_link, host_mac } => self.cut_veth(host_link, *host_mac),
         }
@@ -158,6 +172,13 @@ impl Kernel for LinuxKernel {
 
     fn reap(&mut self) -> Result<(), KernelError> {
         Ok(self.conn.reap(CORPSES)?)
+    }
+
+    fn stock_up(&mut self) -> Result<bool, KernelError> {
+        if self.stock.len() < STOCK_LEN {
+            self.stock.push(Conn::create_sandbox(&self.enterer)?);
+        }
+        Ok(self.stock.len() < STOCK_LEN)
     }
 
     fn subnets_in_use(&mut self) -> Result<Vec<Subnet>, KernelError> {
@@ -173,20 +194,13 @@ impl Kernel for LinuxKernel {
     }
 
     fn sandbox(&self, sandbox: &SandboxName) -> Result<SandboxNetns, KernelError> {
-        self.sandboxes.get(sandbox).cloned().ok_or_else(|| missing("sandbox", sandbox))
+        let found = self.sandboxes.get(sandbox).ok_or_else(|| missing("sandbox", sandbox))?;
+        Ok(found.netns.clone())
     }
 }
 
 fn missing(kind: &str, name: &impl AsRef<str>) -> KernelError {
     KernelError::Missing { object: format!("{kind} {}", name.as_ref()) }
-}
-
-/// Writes a setting unless it is as wanted, so that a read-only `/proc/sys` that is right already will do.
-fn write(path: PathBuf, value: &str) -> Result<(), KernelError> {
-    if fs::read_to_string(&path).is_ok_and(|current| current.trim() == value) {
-        return Ok(());
-    }
-    fs::write(&path, value).map_err(|source| KernelError::WriteSetting { path, source })
 }
 
 /// The subnet that an address puts its interface in.

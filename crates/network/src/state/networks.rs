@@ -50,6 +50,7 @@ impl State {
         self.space = space;
         let entry = NetworkEntry { network: network.clone(), pools, macs: BTreeMap::new(), made };
         self.networks.insert(network.name.clone(), entry);
+        self.is_stock_short = true;
         Ok(network)
     }
 

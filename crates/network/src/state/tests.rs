@@ -1,6 +1,8 @@
 //! Refusals, and failure at every call, over the fake kernel.
 
 use super::*;
+use crate::kernel::KernelError;
+use crate::plan::Undo;
 use crate::testing::{FakeKernel, Fault};
 use netloft_types::{NetworkSpec, Segment};
 
@@ -20,7 +22,7 @@ fn without_subnets_a_network_gets_one_clear_of_the_host_and_of_other_networks() 
 fn an_endpoint_has_an_address_and_a_gateway_in_every_segment() {
     let (_kernel, mut state) = start();
     state.create_network(&dual_stack("blue")).unwrap();
-    let endpoint = state.attach(&attach("blue", "api")).unwrap();
+    let endpoint = state.attach(&attach("blue", "api")).unwrap().endpoint;
     let addresses = endpoint.addresses.iter().map(ToString::to_string);
     assert_eq!(addresses.collect::<Vec<_>>(), ["10.1.0.2/24", "fd00:1::2/64"]);
     let gateways = endpoint.gateways.iter().map(ToString::to_string);
@@ -118,7 +120,7 @@ fn an_exhausted_subnet_is_reported_as_such_and_holds_nothing_for_the_refused() {
 fn a_network_in_use_is_not_removed_and_names_its_endpoints() {
     let (_kernel, mut state) = start();
     state.create_network(&network("blue")).unwrap();
-    let id = state.attach(&attach("blue", "api")).unwrap().id;
+    let id = state.attach(&attach("blue", "api")).unwrap().endpoint.id;
     let error = state.remove_network(&"blue".parse().unwrap()).unwrap_err();
     assert!(error.is_conflict() && error.to_string().contains(&id.to_string()), "{error}");
     state.detach(id).unwrap();
@@ -130,7 +132,7 @@ fn a_network_in_use_is_not_removed_and_names_its_endpoints() {
 fn to_detach_twice_is_not_found() {
     let (_kernel, mut state) = start();
     state.create_network(&network("blue")).unwrap();
-    let id = state.attach(&attach("blue", "api")).unwrap().id;
+    let id = state.attach(&attach("blue", "api")).unwrap().endpoint.id;
     state.detach(id).unwrap();
     assert!(state.detach(id).unwrap_err().is_not_found());
 }
@@ -141,7 +143,7 @@ fn after_a_failure_at_any_call_of_an_attempt_nothing_is_left() {
         state.create_network(&dual_stack("blue")).unwrap();
         state.attach(&attach("blue", "api")).unwrap();
     });
-    assert_eq!(calls, 7, "read the host, two steps of a network, three of an endpoint, find the sandbox");
+    assert_eq!(calls, 8, "read the host, three steps of a network, three of an endpoint, find the sandbox");
     for fault in faults(calls) {
         let (kernel, mut state) = start();
         kernel.fail(fault);
@@ -162,14 +164,14 @@ fn after_a_failure_at_any_call_of_an_attempt_nothing_is_left() {
 fn after_a_failure_at_any_call_of_taking_away_a_second_try_leaves_nothing() {
     let whole_life = |state: &mut State| {
         state.create_network(&dual_stack("blue")).unwrap();
-        let id = state.attach(&attach("blue", "api")).unwrap().id;
+        let id = state.attach(&attach("blue", "api")).unwrap().endpoint.id;
         let detached = state.detach(id);
         (id, detached, state.close())
     };
     let calls = calls_of(|state| whole_life(state).2.unwrap());
-    assert_eq!(calls, 11, "cut, drop, reap and delete after the seven of setting up");
+    assert_eq!(calls, 14, "cut, drop, reap, two rules and delete after the eight of setting up");
     for fault in
-        faults(calls).filter(|fault| matches!(fault, Fault::Before(call) | Fault::After(call) if *call > 6))
+        faults(calls).filter(|fault| matches!(fault, Fault::Before(call) | Fault::After(call) if *call > 7))
     {
         let (kernel, mut state) = start();
         kernel.fail(fault);
@@ -187,7 +189,7 @@ fn after_a_failure_at_any_call_of_taking_away_a_second_try_leaves_nothing() {
 fn an_address_whose_link_could_not_be_cut_is_not_given_to_another() {
     let (kernel, mut state) = start();
     state.create_network(&network("blue")).unwrap();
-    let id = state.attach(&attach("blue", "api")).unwrap().id;
+    let id = state.attach(&attach("blue", "api")).unwrap().endpoint.id;
     kernel.fail(Fault::Before(kernel.calls()));
     let error = state.detach(id).unwrap_err();
     assert!(chain(&error).contains("detach it again: could not cut link"), "{}", chain(&error));
@@ -214,18 +216,70 @@ fn what_could_not_be_unwound_keeps_its_claims_until_tidying_up_succeeds() {
 }
 
 #[test]
+fn stock_is_filled_before_tidying_up_and_failing_to_is_no_failure() {
+    let failure = Err(KernelError::Planned { call: 0 });
+    let kernel = Stocking { kernel: FakeKernel::new().unwrap(), answers: vec![failure, Ok(false), Ok(true)] };
+    let mut state = State::new(Box::new(kernel), vec!["10.89.0.0/16".parse().unwrap()]);
+    assert_eq!(state.patience(), None, "without a network nothing is made ahead");
+    state.create_network(&network("blue")).unwrap();
+    let id = state.attach(&attach("blue", "api")).unwrap().endpoint.id;
+    state.detach(id).unwrap();
+    for patience in [Some(BREATH), Some(BREATH), Some(QUIET)] {
+        assert_eq!(state.patience(), patience);
+        state.use_quiet();
+    }
+    assert_eq!(state.patience(), None);
+
+    state.attach(&attach("blue", "api")).unwrap();
+    state.use_quiet();
+    assert_eq!(state.patience(), None, "not tried again before the next attachment");
+}
+
+#[test]
 fn many_detached_links_are_deleted_without_waiting_for_quiet() {
     let (kernel, mut state) = start();
     state.create_network(&network("blue")).unwrap();
     for _ in 1..CUT_MAX {
-        let id = state.attach(&attach("blue", "api")).unwrap().id;
+        let id = state.attach(&attach("blue", "api")).unwrap().endpoint.id;
         state.detach(id).unwrap();
     }
-    let id = state.attach(&attach("blue", "api")).unwrap().id;
+    let id = state.attach(&attach("blue", "api")).unwrap().endpoint.id;
     let before = kernel.calls();
     state.detach(id).unwrap();
     assert_eq!(kernel.calls() - before, 3, "cut, drop and reap");
     assert_eq!(state.tidy_after(), None);
+}
+
+/// Answers attempts to stock up as it was told to, the last answer first.
+struct Stocking {
+    kernel: FakeKernel,
+    answers: Vec<Result<bool, KernelError>>,
+}
+
+impl Kernel for Stocking {
+    fn apply(&mut self, step: &Step) -> Result<(), KernelError> {
+        self.kernel.apply(step)
+    }
+
+    fn undo(&mut self, undo: &Undo) -> Result<(), KernelError> {
+        self.kernel.undo(undo)
+    }
+
+    fn reap(&mut self) -> Result<(), KernelError> {
+        self.kernel.reap()
+    }
+
+    fn stock_up(&mut self) -> Result<bool, KernelError> {
+        self.answers.pop().unwrap()
+    }
+
+    fn subnets_in_use(&mut self) -> Result<Vec<Subnet>, KernelError> {
+        self.kernel.subnets_in_use()
+    }
+
+    fn sandbox(&self, sandbox: &SandboxName) -> Result<SandboxNetns, KernelError> {
+        self.kernel.sandbox(sandbox)
+    }
 }
 
 fn start() -> (FakeKernel, State) {

@@ -1,3 +1,15 @@
 //! The lab: hosts, sandboxes and links in namespaces of their own, and the tests that need them.
+//!
+//! [`harness`] puts a whole test program into a world of its own, without privilege. In that world a [`Lab`] is
+//! the place of one test: it runs the real programs ([`running`]), looks at what they did with the eyes of other
+//! programs ([`eyes`]), and knows in the end whether anything of theirs is left ([`Traces`]).
 
+pub mod eyes;
 pub mod harness;
+mod lab;
+pub mod programs;
+pub mod running;
+mod traces;
+
+pub use lab::{Agent, Lab, RegistryServer, tell};
+pub use traces::Traces;

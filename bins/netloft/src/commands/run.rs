@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use netloft_client::AgentClient;
 use netloft_types::{AttachSpec, Attachment, Lifetime, Port, ReadyCheck, SandboxName, ServiceSpec};
 use tokio::process::{Child, Command};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::agent;
 use crate::args::{Common, RunArgs};
@@ -37,23 +37,38 @@ async fn supervise(args: &RunArgs, agent: &AgentClient, attachment: &Attachment)
         .envs(args.port.map(|port| ("NETLOFT_PORT", port.to_string())))
         .kill_on_drop(true);
     enter(&mut command, attachment)?;
+    // Before there is a command that one of them could be meant for.
+    let mut signals = Signals::catch()?;
     let mut child = command.spawn().with_context(|| format!("cannot start {program}"))?;
     // Before it is waited for: until then nobody else can get its number.
     if let Some(pid) = child.id() {
         agent.start(attachment.endpoint.id, pid).await?;
     }
-    Ok(exit_code(wait(&mut child).await?))
+    Ok(exit_code(signals.pass_on_to(&mut child).await?))
 }
 
-/// Waits for the command. Ctrl-C reaches it without us, SIGTERM is passed on.
-async fn wait(child: &mut Child) -> anyhow::Result<ExitStatus> {
-    let (mut interrupts, mut terminations) =
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    loop {
-        tokio::select! {
-            status = child.wait() => return Ok(status?),
-            _ = interrupts.recv() => {}
-            _ = terminations.recv() => terminate(child)?,
+/// What would end us, and not the command.
+struct Signals {
+    interrupts: Signal,
+    terminations: Signal,
+}
+
+impl Signals {
+    /// Catches them from now on.
+    fn catch() -> anyhow::Result<Self> {
+        let interrupts = signal(SignalKind::interrupt()).context("cannot catch SIGINT")?;
+        let terminations = signal(SignalKind::terminate()).context("cannot catch SIGTERM")?;
+        Ok(Self { interrupts, terminations })
+    }
+
+    /// Waits for the end of the command. Ctrl-C reaches it without us, SIGTERM is passed on.
+    async fn pass_on_to(&mut self, child: &mut Child) -> anyhow::Result<ExitStatus> {
+        loop {
+            tokio::select! {
+                status = child.wait() => return Ok(status?),
+                _ = self.interrupts.recv() => {}
+                _ = self.terminations.recv() => terminate(child)?,
+            }
         }
     }
 }

@@ -18,9 +18,7 @@ use netloft_netns::{EnterOptions, Enterer, Netns, NetnsDir};
 use netloft_network::kernel::{Kernel, KernelError, LinuxKernel, SandboxNetns};
 use netloft_network::plan::{Step, Undo};
 use netloft_network::{Attached, Error, Host, HostOptions};
-use netloft_types::InterfaceAddr;
-use netloft_types::{AttachSpec, NetworkSpec, Segment};
-use netloft_types::{SandboxName, Subnet};
+use netloft_types::{AttachSpec, InterfaceAddr, NetworkSpec, SandboxName, Segment, Subnet};
 use serde_json::Value;
 
 use crate::support::{TempDir, bridge_spec, count, eventually, ip, output};

@@ -2,7 +2,6 @@
 
 use std::error::Error as StdError;
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use netloft_types::{EndpointId, InstanceId, Invalid, NetworkName, SandboxName, ServiceName};
@@ -236,45 +235,23 @@ pub enum Refusal {
     Failed,
 }
 
-/// Why, in the words of the server or of the transport, with what is below as its source.
-///
-/// Kept as text: the errors of a transport cannot be cloned, and nobody branches on them.
-#[derive(Debug, Clone)]
+/// Why, in the words of the server, or of what failed at the bottom of the transport.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{text}")]
 pub struct Reason {
     text: String,
-    below: Option<Arc<Reason>>,
 }
 
 impl Reason {
     fn from_status(status: &Status) -> Self {
-        let said = match status.message() {
-            "" => status.code().description(),
-            message => message,
+        // A transport wraps an error several times over, and says at the top what it says at the bottom.
+        let causes =
+            std::iter::successors(status.source(), |cause: &&(dyn StdError + 'static)| (*cause).source());
+        let text = match causes.last() {
+            Some(bottom) => bottom.to_string(),
+            None if status.message().is_empty() => status.code().description().to_owned(),
+            None => status.message().to_owned(),
         };
-        let mut texts = vec![said.to_owned()];
-        let mut cause = status.source();
-        while let Some(error) = cause {
-            texts.push(error.to_string());
-            cause = error.source();
-        }
-        // A transport wraps one error several times over, each saying the same.
-        texts.dedup();
-        let mut reason = None;
-        for text in texts.into_iter().rev() {
-            reason = Some(Self { text, below: reason.map(Arc::new) });
-        }
-        reason.expect("there is at least what was said")
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-impl StdError for Reason {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.below.as_deref().map(|below| below as &(dyn StdError + 'static))
+        Self { text }
     }
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
 
 use netloft_netns::{Enterer, Netns};
-use netloft_types::InterfaceName;
+use netloft_types::{InterfaceAddr, InterfaceName};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use rtnetlink::packet_route::link::{
     AfSpecInet6, AfSpecUnspec, BridgeStpState, In6AddrGenMode, InfoData, InfoVeth, LinkAttribute, LinkMessage,
@@ -16,7 +16,6 @@ use crate::request::Request;
 use crate::session::Session;
 use crate::wire::RouteSocket;
 use crate::{Address, BridgeSpec, Error, Ipv6, Link, LinkGroup, LinkIndex, Route, Veth, VethSpec, sysctl};
-use netloft_types::InterfaceAddr;
 
 /// A netlink connection to a namespace. Blocking; the kernel answers at once.
 pub struct Conn {

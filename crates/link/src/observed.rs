@@ -2,14 +2,13 @@
 
 use std::net::IpAddr;
 
-use netloft_types::{MacAddr, Subnet};
+use netloft_types::{InterfaceAddr, MacAddr, Subnet};
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType};
 
 use crate::{LinkGroup, LinkIndex, Route};
-use netloft_types::InterfaceAddr;
 
 /// A link as the kernel has it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,10 +4,9 @@ use std::fmt;
 use std::net::IpAddr;
 
 use netloft_netns::Netns;
-use netloft_types::{InterfaceName, MacAddr, Subnet};
+use netloft_types::{InterfaceAddr, InterfaceName, MacAddr, Subnet};
 
 use crate::LinkIndex;
-use netloft_types::InterfaceAddr;
 
 /// A bridge to make.
 #[derive(Debug, Clone, PartialEq, Eq)]

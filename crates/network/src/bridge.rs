@@ -7,12 +7,11 @@ use std::iter;
 use std::net::IpAddr;
 
 use netloft_link::{BridgeSpec, Family, Ipv6, Prohibition};
-use netloft_types::InterfaceAddr;
-use netloft_types::{EndpointId, InterfaceName, MacAddr, NetworkName, SandboxName};
+use netloft_types::{
+    EndpointId, InterfaceAddr, InterfaceName, MacAddr, Mtu, Network, NetworkName, SandboxName, Segment,
+};
 
 use crate::plan::{Plan, Step, Veth};
-use netloft_types::Network;
-use netloft_types::{Mtu, Segment};
 
 /// Where the rules that prohibit forwarding from our bridges stand among the host's.
 ///

@@ -37,7 +37,7 @@ pub enum Error {
         network: NetworkName,
     },
     /// No network of that name exists.
-    #[error("there is no network {network}: create it first")]
+    #[error("there is no network {network}: create it, or name another")]
     NoSuchNetwork {
         /// The name.
         network: NetworkName,
@@ -49,6 +49,12 @@ pub enum Error {
         network: NetworkName,
         /// What is attached, in order of id.
         endpoints: Vec<EndpointId>,
+    },
+    /// Every sandbox has a loopback interface.
+    #[error("interface {interface} is in every sandbox already: choose another name")]
+    InterfaceTaken {
+        /// The interface.
+        interface: InterfaceName,
     },
     /// Two networks cannot share a bridge.
     #[error("bridge {bridge} belongs to network {owner}: choose another name for the bridge")]
@@ -222,7 +228,10 @@ impl Error {
     /// Whether what was asked for makes no sense, whatever else exists.
     pub fn is_invalid(&self) -> bool {
         match self {
-            Self::FamilyTwice { .. } | Self::AddressOutside { .. } | Self::SubnetTwice { .. } => true,
+            Self::InterfaceTaken { .. }
+            | Self::FamilyTwice { .. }
+            | Self::AddressOutside { .. }
+            | Self::SubnetTwice { .. } => true,
             Self::Subnet { source, .. } | Self::Address { source, .. } => {
                 !source.is_conflict() && !source.is_exhausted()
             }

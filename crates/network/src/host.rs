@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 
 use netloft_netns::Netns;
-use netloft_types::{EndpointId, Invalid, NetworkName, Subnet};
+use netloft_types::{AttachSpec, EndpointId, Invalid, Network, NetworkName, NetworkSpec, Segment, Subnet};
 use tokio::sync::{Semaphore, oneshot};
 use tracing::warn;
 
@@ -14,8 +14,6 @@ use crate::attached::Attached;
 use crate::error::{Error, chain};
 use crate::kernel::{Kernel, LinuxKernel};
 use crate::state::{CARVED_PREFIX_LEN, State};
-use netloft_types::Network;
-use netloft_types::{AttachSpec, NetworkSpec, Segment};
 
 /// Calls that may wait at a time. One takes about a millisecond: whoever finds the queue full would wait a quarter of a
 /// second, and now waits outside it, where giving up costs nothing.

@@ -9,12 +9,10 @@ use std::fmt;
 use std::net::IpAddr;
 
 use netloft_link::{BridgeSpec, Ipv6, Prohibition};
-use netloft_types::InterfaceAddr;
-use netloft_types::{InterfaceName, MacAddr, SandboxName};
+use netloft_types::{InterfaceAddr, InterfaceName, MacAddr, Mtu, SandboxName};
 
 use crate::error::chain;
 use crate::kernel::{Kernel, KernelError};
-use netloft_types::Mtu;
 
 /// One change to the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use std::mem;
 use std::time::Duration;
 
 use netloft_ipam::{Pool, Space};
-use netloft_types::{EndpointId, MacAddr, NetworkName, SandboxName, Subnet};
+use netloft_types::{AttachSpec, EndpointId, MacAddr, Network, NetworkName, SandboxName, Subnet};
 use tracing::{debug, info, warn};
 
 use crate::attached::Attached;
@@ -18,8 +18,6 @@ use crate::bridge::{self, Decided};
 use crate::error::{Error, chain};
 use crate::kernel::{Kernel, SandboxNetns};
 use crate::plan::{Applied, Failure, Leftover, Plan, Step};
-use netloft_types::AttachSpec;
-use netloft_types::Network;
 pub(crate) use networks::CARVED_PREFIX_LEN;
 
 /// Links that may wait to be deleted before a detach waits for it: the 20 ms that it takes are then spread over so

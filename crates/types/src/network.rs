@@ -131,9 +131,11 @@ impl Segment {
         }
         match gateways.first() {
             None => Ok(segments),
-            Some(stray) => {
-                Err(Invalid::new("gateway", stray, "must lie in a subnet of the network of its own"))
-            }
+            Some(stray) => Err(Invalid::new(
+                "gateway",
+                stray,
+                "must lie in a subnet of the network; each subnet has one",
+            )),
         }
     }
 

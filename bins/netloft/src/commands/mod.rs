@@ -6,12 +6,28 @@ mod run;
 mod status;
 
 use anyhow::Context as _;
-use netloft_client::{AgentClient, Client, Target};
+use netloft_client::{AgentClient, Client, Error as ClientError, Refusal, Target};
 
 use crate::args::{Command, Common};
 
 /// Carries a command out; answers the exit code.
 pub(crate) async fn carry_out(command: Command, common: &Common) -> anyhow::Result<u8> {
+    ask(command, common).await.map_err(with_remedy)
+}
+
+/// Says what to do where the client can only say what happened.
+fn with_remedy(error: anyhow::Error) -> anyhow::Error {
+    let remedy = match error.downcast_ref::<ClientError>() {
+        Some(error) if error.is_unavailable() => "is it running?",
+        Some(ClientError::Refused { refusal: Refusal::Unknown, .. }) => {
+            "an agent whose registry is elsewhere does not serve it: say --registry TARGET"
+        }
+        _ => return error,
+    };
+    anyhow::anyhow!("{error:#}; {remedy}")
+}
+
+async fn ask(command: Command, common: &Common) -> anyhow::Result<u8> {
     match command {
         Command::Network(command) => network::run(command, common).await?,
         Command::Run(args) => return run::run(args, common).await,

@@ -7,12 +7,10 @@ use std::path::Path;
 
 use netloft_link::{BridgeSpec, Conn, InsideSpec, LinkGroup, LinkIndex, VethSpec};
 use netloft_netns::{Enterer, Netns, NetnsDir};
-use netloft_types::InterfaceAddr;
-use netloft_types::{InterfaceName, MacAddr, SandboxName, Subnet};
+use netloft_types::{InterfaceAddr, InterfaceName, MacAddr, Mtu, SandboxName, Subnet};
 
 use super::{Kernel, KernelError, SandboxNetns};
 use crate::plan::{Step, Undo, Veth};
-use netloft_types::Mtu;
 
 /// The group of links that were cut and wait to be deleted: "nloft" squeezed into 32 bits, which nobody picks
 /// by chance.

@@ -3,18 +3,18 @@
 use std::net::IpAddr;
 
 use netloft_ipam::Request;
-use netloft_types::InterfaceAddr;
-use netloft_types::{EndpointId, MacAddr};
+use netloft_types::{AttachSpec, EndpointId, InterfaceAddr, InterfaceName, MacAddr, Network, Segment};
 
 use super::{NetworkEntry, State};
 use crate::bridge::{Decided, derived_mac, on_link};
 use crate::error::Error;
-use netloft_types::Network;
-use netloft_types::{AttachSpec, Segment};
 
 impl State {
     /// Decides everything about an endpoint and claims it, or claims nothing.
     pub(super) fn claim(&mut self, spec: &AttachSpec) -> Result<(Network, Decided), Error> {
+        if spec.interface == InterfaceName::loopback() {
+            return Err(Error::InterfaceTaken { interface: spec.interface.clone() });
+        }
         let id = self.fresh_id();
         let Some(entry) = self.networks.get_mut(&spec.network) else {
             let network = spec.network.clone();

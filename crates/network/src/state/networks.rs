@@ -4,14 +4,12 @@ use std::collections::BTreeMap;
 use std::mem;
 
 use netloft_ipam::{Gateway, Pool, PoolOptions, Space};
-use netloft_types::{EndpointId, InterfaceName, MacAddr, NetworkName, Subnet};
+use netloft_types::{EndpointId, InterfaceName, MacAddr, Network, NetworkName, NetworkSpec, Segment, Subnet};
 use tracing::{debug, info};
 
 use super::{NetworkEntry, State};
 use crate::bridge;
 use crate::error::Error;
-use netloft_types::Network;
-use netloft_types::{NetworkSpec, Segment};
 
 /// The size of a subnet that nobody chose: 253 endpoints.
 pub(crate) const CARVED_PREFIX_LEN: u8 = 24;

@@ -13,7 +13,8 @@ import grpc
 import wire
 
 messages, rpc = wire.stubs(sys.argv[1])
-registry = rpc.RegistryStub(grpc.insecure_channel(sys.argv[2]))
+channel = grpc.insecure_channel(sys.argv[2])
+registry = rpc.RegistryStub(channel)
 
 
 def shown(what):
@@ -132,4 +133,6 @@ assert next_change().delete.instance_id == "api-1"
 assert resolved() == {}
 stream.cancel()
 renewals.put(None)
+assert list(confirmations) == [], "the stream ends with its last request"
+channel.close()
 shown("closed its session, and its registration was gone at once")

@@ -84,3 +84,4 @@ print("learnt the schema, registered and resolved", flush=True)
 serving = call(health, "Check", service=registry)
 assert serving.status == 1, serving
 print("found the registry healthy", flush=True)
+channel.close()

@@ -194,10 +194,21 @@ impl Agent {
             keeper.ended().await;
             info!(endpoint = %id, "the caller has ended");
             // In a task of its own, because detaching drops the entry and with it this task.
-            tokio::spawn(async move { agent.detach(id).await });
+            tokio::spawn(agent.detach_for_the_dead(id));
         });
         if let Some(attached) = self.shared.table().get_mut(&id) {
             attached.keeper = Some(task);
+        }
+    }
+
+    /// Detaches for a caller that can no longer be told how it went.
+    async fn detach_for_the_dead(self, id: EndpointId) {
+        match self.detach(id).await {
+            // It had asked for that itself just before.
+            Ok(()) | Err(Error::NoSuchEndpoint { .. }) => {}
+            Err(error) => {
+                warn!(endpoint = %id, error = &error as &dyn std::error::Error, "cannot detach; detach it again");
+            }
         }
     }
 

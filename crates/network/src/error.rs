@@ -216,6 +216,7 @@ impl Error {
             Self::NetworkExists { .. }
             | Self::NetworkInUse { .. }
             | Self::BridgeTaken { .. }
+            | Self::InterfaceTaken { .. }
             | Self::SubnetInUse { .. }
             | Self::SandboxAttached { .. }
             | Self::MacTaken { .. } => true,
@@ -228,10 +229,7 @@ impl Error {
     /// Whether what was asked for makes no sense, whatever else exists.
     pub fn is_invalid(&self) -> bool {
         match self {
-            Self::InterfaceTaken { .. }
-            | Self::FamilyTwice { .. }
-            | Self::AddressOutside { .. }
-            | Self::SubnetTwice { .. } => true,
+            Self::FamilyTwice { .. } | Self::AddressOutside { .. } | Self::SubnetTwice { .. } => true,
             Self::Subnet { source, .. } | Self::Address { source, .. } => {
                 !source.is_conflict() && !source.is_exhausted()
             }

@@ -89,7 +89,7 @@ fn an_attachment_that_cannot_be_had_is_refused_with_the_reason() {
         (attach("green", "web"), "there is no network green"),
         (attach("blue", "api"), "sandbox api is attached to network blue"),
         (attach("blue", "theirs"), "there is sandbox theirs already"),
-        (same_interface, "there is interface lo already"),
+        (same_interface, "interface lo is in every sandbox already"),
         (same_mac, "02:00:00:00:00:09 is held by endpoint"),
         (with(&["10.1.0.9"]), "10.1.0.9 is held by endpoint"),
         (with(&["10.1.0.1"]), "10.1.0.1 is the gateway"),

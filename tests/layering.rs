@@ -37,7 +37,7 @@ const RESERVED: [(&str, &[&str]); 12] = [
     ("netlink-sys", &["link"]),
     ("netlink-packet-route", &["link"]),
     ("netlink-packet-core", &["link"]),
-    ("nix", &["link", "netloft", "netloftd", "netns", "registry-server", "tests"]),
+    ("nix", &["link", "netloft", "netloftd", "netns", "rpc", "tests"]),
     ("clap", &["netloft", "netloftd", "registry-server"]),
     ("anyhow", &["netloft", "netloftd", "registry-server", "tests"]),
     ("tracing-subscriber", &["netloft", "netloftd", "registry-server"]),

@@ -67,17 +67,7 @@ pub async fn serve(
     server.service(service::networks_service(agent)).run(vec![listener], shutdown).await
 }
 
-/// The directory of this user's sockets: `/run/netloft` for root, `netloft` in `$XDG_RUNTIME_DIR` for others. None if
-/// that is not set: anywhere else somebody could be there before us.
-pub fn run_directory() -> Option<PathBuf> {
-    if nix::unistd::getuid().is_root() {
-        return Some(PathBuf::from("/run/netloft"));
-    }
-    let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|directory| !directory.is_empty())?;
-    Some(PathBuf::from(own).join("netloft"))
-}
-
-/// Where this user's agent listens unless it is told otherwise; see [`run_directory`].
+/// Where this user's agent listens unless it is told otherwise; see [`netloft_rpc::run_directory`].
 pub fn default_socket() -> Option<PathBuf> {
-    Some(run_directory()?.join("netloftd.sock"))
+    Some(netloft_rpc::run_directory()?.join("netloftd.sock"))
 }

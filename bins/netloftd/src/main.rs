@@ -72,7 +72,7 @@ fn options(settings: Settings) -> anyhow::Result<AgentOptions> {
         None => Registry::embedded(),
     };
     let defaults = HostOptions::default();
-    let named = || Some(netloftd::run_directory().filter(|_| !is_private)?.join("netns"));
+    let named = || Some(netloft_rpc::run_directory().filter(|_| !is_private)?.join("netns"));
     let host = Host::open(HostOptions {
         netns_dir: settings.netns_dir.or_else(named),
         default_pools: settings.pools.unwrap_or_else(|| defaults.default_pools.clone()),

@@ -76,12 +76,7 @@ impl Settings {
 
 /// Where this user's registry listens unless it is told otherwise; nowhere if the user has no place for sockets.
 fn default_socket() -> Option<PathBuf> {
-    let directory = if nix::unistd::geteuid().is_root() {
-        PathBuf::from("/run")
-    } else {
-        PathBuf::from(std::env::var_os("XDG_RUNTIME_DIR").filter(|directory| !directory.is_empty())?)
-    };
-    Some(directory.join("netloft/registry.sock"))
+    Some(netloft_rpc::run_directory()?.join("registry.sock"))
 }
 
 #[cfg(test)]

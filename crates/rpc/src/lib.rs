@@ -36,7 +36,7 @@ mod stream;
 
 pub use error::Error;
 pub use incoming::Peer;
-pub use listen::{Listener, SocketAccess};
+pub use listen::{Listener, SocketAccess, run_directory};
 pub use phase::Phases;
 pub use server::{Server, ServerOptions, serve};
 pub use signal::shutdown_requested;

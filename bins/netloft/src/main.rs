@@ -3,6 +3,7 @@
 mod args;
 mod commands;
 mod demo;
+mod enter;
 mod output;
 mod up;
 

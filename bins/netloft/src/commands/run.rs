@@ -12,7 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::agent;
 use crate::args::{Common, RunArgs};
-use crate::up::enter;
+use crate::enter::enter;
 
 /// Attaches, runs the command, and detaches. Answers the command's exit code, as a shell would.
 ///

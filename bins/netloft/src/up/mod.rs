@@ -23,7 +23,6 @@ use netloftd::{Agent, AgentOptions, Registry};
 use tokio::sync::oneshot;
 
 use self::file::Scenario;
-pub(crate) use self::process::enter;
 use self::screen::Screen;
 use self::stage::Stage;
 use crate::args::{HostKind, UpArgs};

@@ -1,16 +1,16 @@
 //! The process in a sandbox: started in its namespace, read line by line, ended with us.
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::process::{ExitStatus, Stdio};
 
 use anyhow::Context as _;
-use netloft_netns::{EnterOptions, Netns};
 use netloft_types::{Attachment, SandboxName};
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
+
+use crate::enter::enter;
 
 /// What comes from a process.
 #[derive(Debug)]
@@ -63,17 +63,6 @@ impl Process {
     pub(crate) fn pid(&self) -> u32 {
         self.pid
     }
-}
-
-/// Makes a command start in the namespaces of an attachment, and end with this thread.
-pub(crate) fn enter(command: &mut Command, attachment: &Attachment) -> anyhow::Result<()> {
-    let mut options = EnterOptions::new(&Netns::open(&attachment.netns)?).kill_with_parent();
-    if let Some(userns) = &attachment.userns {
-        let opened = File::open(userns).with_context(|| format!("cannot open {}", userns.display()))?;
-        options = options.user_namespace(opened.into());
-    }
-    options.apply(command.as_std_mut());
-    Ok(())
 }
 
 /// Waits for the end of a process; kills it first when told to, or when nobody holds it any more.

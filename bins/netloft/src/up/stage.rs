@@ -136,7 +136,7 @@ impl Stage {
         let process = Process::spawn(&role.sandbox.command, &role.attachment, &environment, &self.signs)
             .with_context(|| format!("sandbox {name}"))?;
         self.agent.start(role.attachment.endpoint.id, process.pid())?;
-        self.view.started(name, process.pid());
+        self.view.set_pid(name, Some(process.pid()));
         role.process = Some(process);
         Ok(())
     }
@@ -192,7 +192,7 @@ impl Stage {
                 Err(_) => self.screen.line(&format!("{name} | {line}"))?,
             },
             Sign::Ended { at, status } => {
-                self.view.ended(name);
+                self.view.set_pid(name, None);
                 let Some(role) = self.roles.get_mut(name) else { return Ok(()) };
                 role.process = None;
                 if let Some(delay) = role.sandbox.restart {

@@ -34,15 +34,8 @@ impl View {
         self.rows.insert(endpoint.sandbox.clone(), row);
     }
 
-    pub(crate) fn started(&mut self, name: &SandboxName, pid: u32) {
-        self.set_pid(name, Some(pid));
-    }
-
-    pub(crate) fn ended(&mut self, name: &SandboxName) {
-        self.set_pid(name, None);
-    }
-
-    fn set_pid(&mut self, name: &SandboxName, pid: Option<u32>) {
+    /// Takes note of the process that runs in a sandbox; of none if it has ended.
+    pub(crate) fn set_pid(&mut self, name: &SandboxName, pid: Option<u32>) {
         if let Some(row) = self.rows.get_mut(name) {
             row.pid = pid;
         }

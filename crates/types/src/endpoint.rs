@@ -7,23 +7,26 @@ use std::str::FromStr;
 
 use crate::name::through_text;
 use crate::{
-    EndpointId, InstanceId, InterfaceName, Invalid, MacAddr, Mtu, NetworkName, SandboxName, Segment,
+    Dns, EndpointId, InstanceId, InterfaceName, Invalid, MacAddr, Mtu, NetworkName, PublishedPort,
+    SandboxName, Segment,
 };
 
 /// A network of a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Network {
     /// Its name.
     pub name: NetworkName,
+    /// What it is made of.
+    pub driver: Driver,
     /// Its subnets, each with its gateway.
     pub segments: Vec<Segment>,
     /// The largest packet its links carry; the kernel's 1500 bytes if absent.
     pub mtu: Option<Mtu>,
-    /// Its bridge in the host's namespace, which has the gateways for addresses.
-    pub bridge: InterfaceName,
-    /// The Ethernet address of the bridge.
-    pub bridge_mac: MacAddr,
+    /// Whether what its sandboxes send stays on this host.
+    pub internal: bool,
+    /// Whether its sandboxes may connect to services of the host itself.
+    pub host_access: bool,
 }
 
 impl Network {
@@ -31,6 +34,34 @@ impl Network {
     pub fn has_ipv6(&self) -> bool {
         self.segments.iter().any(|segment| !segment.subnet().is_ipv4())
     }
+
+    /// The name of its bridge, if it has one.
+    pub fn bridge(&self) -> Option<&InterfaceName> {
+        match &self.driver {
+            Driver::Bridge { bridge, .. } => Some(bridge),
+            Driver::Macvlan { .. } => None,
+        }
+    }
+}
+
+/// What a network is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
+#[non_exhaustive]
+pub enum Driver {
+    /// A bridge of its own in the host's namespace, which has the gateways for addresses.
+    Bridge {
+        /// What it is called.
+        bridge: InterfaceName,
+        /// Its Ethernet address.
+        mac: MacAddr,
+    },
+    /// Links that share a link of the host.
+    Macvlan {
+        /// The link of the host.
+        parent: InterfaceName,
+    },
 }
 
 /// A sandbox's attachment to a network.
@@ -45,14 +76,18 @@ pub struct Endpoint {
     pub sandbox: SandboxName,
     /// What the link is called in the sandbox.
     pub interface: InterfaceName,
-    /// What the link is called on the host: `nl` and the first 12 digits of the id.
-    pub host_link: InterfaceName,
+    /// What the link is called on the host, `nl` and the first 12 digits of the id; none if it has no end there.
+    pub host_link: Option<InterfaceName>,
     /// The Ethernet address in the sandbox.
     pub mac: MacAddr,
     /// The addresses, one of each segment of the network, in the same order.
     pub addresses: Vec<InterfaceAddr>,
-    /// The next hops of the default routes, one for each address.
+    /// The next hops of the default routes; none if the sandbox does not leave by this network.
     pub gateways: Vec<IpAddr>,
+    /// The ports that answer at the host.
+    pub ports: Vec<PublishedPort>,
+    /// What the sandbox asks for names.
+    pub dns: Dns,
 }
 
 /// An endpoint and what else the host agent knows of it.

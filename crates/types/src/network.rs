@@ -1,10 +1,10 @@
-//! What callers ask of the network wing: networks and attachments.
+//! Networks that are wanted: their driver, their subnets.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-use crate::{InterfaceName, Invalid, MacAddr, NetworkName, SandboxName, Subnet};
+use crate::{InterfaceName, Invalid, NetworkName, Subnet};
 
 /// A network that is wanted.
 ///
@@ -22,49 +22,55 @@ use crate::{InterfaceName, Invalid, MacAddr, NetworkName, SandboxName, Subnet};
 pub struct NetworkSpec {
     /// Unique on the host.
     pub name: NetworkName,
+    /// What it is made of.
+    pub driver: DriverSpec,
     /// Its subnets, at most one of each family. If there are none, one IPv4 /24 is carved from the default
     /// pools of the host.
     pub segments: Vec<Segment>,
-    /// The largest packet its links carry; the kernel's 1500 bytes if absent.
+    /// Whether it gets an IPv6 subnet if none is among `segments`: a /64 of the host's unique local prefix (RFC 4193).
+    pub ipv6: bool,
+    /// The largest packet its links carry; that of the link by which the host's default route leaves if absent.
     pub mtu: Option<Mtu>,
-    /// The name of its bridge; derived from the name of the network if absent.
-    pub bridge: Option<InterfaceName>,
+    /// Whether what its sandboxes send stays on this host.
+    pub internal: bool,
+    /// Whether its sandboxes may connect to services of the host itself.
+    pub host_access: bool,
 }
 
 impl NetworkSpec {
-    /// A network of which nothing but the name is chosen.
+    /// A network of which nothing but the name is chosen: a bridge, with a way out, and closed towards the host.
     pub fn new(name: NetworkName) -> Self {
-        Self { name, segments: Vec::new(), mtu: None, bridge: None }
+        Self {
+            name,
+            driver: DriverSpec::default(),
+            segments: Vec::new(),
+            ipv6: false,
+            mtu: None,
+            internal: false,
+            host_access: false,
+        }
     }
 }
 
-/// A sandbox that is to be attached to a network.
+/// What a network is to be made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AttachSpec {
-    /// The network.
-    pub network: NetworkName,
-    /// The sandbox; made if it is new.
-    pub sandbox: SandboxName,
-    /// What the link is called inside the sandbox.
-    pub interface: InterfaceName,
-    /// Addresses it must get, at most one for each segment of the network. In every other segment it gets the
-    /// next free one.
-    pub addresses: Vec<IpAddr>,
-    /// The Ethernet address it must get. If absent, it is derived from the first address, so that neighbours who
-    /// remember another sandbox at that address still reach this one.
-    pub mac: Option<MacAddr>,
+#[non_exhaustive]
+pub enum DriverSpec {
+    /// A bridge of its own on the host, with a veth pair for each endpoint.
+    Bridge {
+        /// The name of the bridge; derived from the name of the network if absent.
+        bridge: Option<InterfaceName>,
+    },
+    /// Links that share a link of the host, so that sandboxes are neighbours of the machines on it.
+    Macvlan {
+        /// The link of the host.
+        parent: InterfaceName,
+    },
 }
 
-impl AttachSpec {
-    /// An attachment of which nothing more is chosen: the interface is `eth0`, the addresses are the next free.
-    pub fn new(network: NetworkName, sandbox: SandboxName) -> Self {
-        Self {
-            network,
-            sandbox,
-            interface: InterfaceName::first_ethernet(),
-            addresses: Vec::new(),
-            mac: None,
-        }
+impl Default for DriverSpec {
+    fn default() -> Self {
+        Self::Bridge { bridge: None }
     }
 }
 
@@ -73,10 +79,27 @@ impl AttachSpec {
 /// The gateway is one of the subnet's addresses for hosts: in IPv4 neither the first nor the last (RFC 1122,
 /// section 3.2.1.3), in IPv6 not the first (RFC 4291, section 2.6.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(try_from = "UncheckedSegment"))]
 pub struct Segment {
     subnet: Subnet,
     gateway: IpAddr,
+}
+
+#[cfg(feature = "serde")]
+#[derive(serde::Deserialize)]
+struct UncheckedSegment {
+    subnet: Subnet,
+    gateway: IpAddr,
+}
+
+#[cfg(feature = "serde")]
+impl TryFrom<UncheckedSegment> for Segment {
+    type Error = Invalid;
+
+    fn try_from(unchecked: UncheckedSegment) -> Result<Self, Self::Error> {
+        Self::with_gateway(unchecked.subnet, unchecked.gateway)
+    }
 }
 
 impl Segment {

@@ -72,26 +72,11 @@ impl Bitmap {
         numbers.take_while(|&number| number < self.len).filter(|&number| self.is_taken(number))
     }
 
-    /// The lowest free number that is not below `from`.
-    pub(crate) fn next_free(&self, from: usize) -> Option<usize> {
-        let mut index = from;
-        for (level, words) in self.levels.iter().enumerate() {
-            let gaps = !words.get(index / 64)? & (u64::MAX << (index % 64));
-            if gaps != 0 {
-                let gap = index / 64 * 64 + gaps.trailing_zeros() as usize;
-                return Some(self.lowest_free_below(level, gap));
-            }
-            index = index / 64 + 1;
-        }
-        None
-    }
-
-    /// The lowest free number under bit `index` of `level`, which is not full.
-    fn lowest_free_below(&self, level: usize, index: usize) -> usize {
-        self.levels[..level]
-            .iter()
-            .rev()
-            .fold(index, |word, words| word * 64 + words[word].trailing_ones() as usize)
+    /// The lowest free number.
+    pub(crate) fn first_free(&self) -> Option<usize> {
+        let is_full = self.levels.last()?[0] == u64::MAX;
+        let descend = |word: usize, words: &Vec<u64>| word * 64 + words[word].trailing_ones() as usize;
+        (!is_full).then(|| self.levels.iter().rev().fold(0, descend))
     }
 }
 
@@ -108,13 +93,12 @@ mod tests {
         for len in [1, 2, 63, 64, 65, 4096, 4097, 70_000] {
             let mut bitmap = Bitmap::new(len);
             for number in 0..len {
-                assert_eq!(bitmap.next_free(0), Some(number), "of {len}");
+                assert_eq!(bitmap.first_free(), Some(number), "of {len}");
                 bitmap.take(number);
             }
-            assert_eq!(bitmap.next_free(0), None, "of {len}");
+            assert_eq!(bitmap.first_free(), None, "of {len}");
             bitmap.free(len / 2);
-            assert_eq!(bitmap.next_free(0), Some(len / 2), "of {len}");
-            assert_eq!(bitmap.next_free(len / 2 + 1), None, "of {len}");
+            assert_eq!(bitmap.first_free(), Some(len / 2), "of {len}");
         }
     }
 
@@ -141,8 +125,7 @@ mod tests {
                     free.insert(number);
                 }
                 prop_assert_eq!(bitmap.is_taken(number), !free.contains(&number));
-                prop_assert_eq!(bitmap.next_free(0), free.first().copied());
-                prop_assert_eq!(bitmap.next_free(number), free.range(number..).next().copied());
+                prop_assert_eq!(bitmap.first_free(), free.first().copied());
             }
             let taken = (0..len).filter(|number| !free.contains(number));
             prop_assert!(bitmap.taken().eq(taken));

@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::time::Duration;
 
-use netloft_types::{EndpointId, NetworkName, Subnet};
+use netloft_types::{EndpointId, NetworkName, Port, PortRange, Protocol, PublishedPort, Subnet};
 
-/// Why an address or a subnet was not handed out. Each says what would be.
+/// Why an address, a subnet or a port was not handed out. Each says what would be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -49,6 +50,17 @@ pub enum Error {
         /// Who holds it.
         owner: EndpointId,
     },
+    /// The address was released lately and is kept for the tenant that had it.
+    #[error(
+        "address {address} rests after its last owner for {} s more: wait or choose another",
+        .left.as_millis().div_ceil(1000)
+    )]
+    Resting {
+        /// The address asked for.
+        address: IpAddr,
+        /// How long it has still to rest.
+        left: Duration,
+    },
     /// Every address of the pool is held.
     #[error("subnet {subnet} has no free address: release one or use a wider subnet")]
     Exhausted {
@@ -87,17 +99,69 @@ pub enum Error {
         /// The ranges to carve from.
         ranges: Vec<Subnet>,
     },
+    /// The ports at the host, or some of them, are published already, maybe by the one who asks.
+    #[error("ports {asked} meet {with} of endpoint {owner}: choose other ports or another address")]
+    PortTaken {
+        /// The ports asked for.
+        asked: PublishedPort,
+        /// The ports in the way.
+        with: PublishedPort,
+        /// Who published them.
+        owner: EndpointId,
+    },
+    /// The port at the host is in use by somebody else.
+    #[error("port {port} for {protocol} is in use on the host: end what listens there or choose another")]
+    PortBusy {
+        /// The protocol.
+        protocol: Protocol,
+        /// The address of the host asked for; all of them if absent.
+        address: Option<IpAddr>,
+        /// The port, the lowest of those asked for.
+        port: Port,
+    },
+    /// No ports are left to choose from, or not so many in a row.
+    #[error("no {} in a row free for {protocol} in {range}: release some, name them or give another range", ports((*.count).into()))]
+    NoPorts {
+        /// The protocol.
+        protocol: Protocol,
+        /// How many were wanted in a row.
+        count: u16,
+        /// The ports to choose from.
+        range: PortRange,
+    },
+    /// So many ports to choose from were in use by others that the search was ended.
+    #[error("{} tried for {protocol} and too many in use on the host: try again or give a range other than {range}", ports(*.tried))]
+    PortsBusy {
+        /// The protocol.
+        protocol: Protocol,
+        /// How many were tried. The next search goes on behind them.
+        tried: u32,
+        /// The ports to choose from.
+        range: PortRange,
+    },
 }
 
 impl Error {
     /// Whether someone else has what was asked for.
     pub fn is_conflict(&self) -> bool {
-        matches!(self, Self::Taken { .. } | Self::Overlap { .. })
+        matches!(
+            self,
+            Self::Taken { .. }
+                | Self::Resting { .. }
+                | Self::Overlap { .. }
+                | Self::PortTaken { .. }
+                | Self::PortBusy { .. }
+        )
     }
 
     /// Whether the same request can succeed after something is released.
     pub fn is_exhausted(&self) -> bool {
-        matches!(self, Self::Exhausted { .. } | Self::NoSubnet { .. })
+        matches!(self, Self::Exhausted { .. } | Self::NoSubnet { .. } | Self::NoPorts { .. })
+    }
+
+    /// Whether the same request can succeed later though nothing is released.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Resting { .. } | Self::PortsBusy { .. })
     }
 }
 
@@ -127,6 +191,10 @@ impl fmt::Display for Reservation {
             Self::Configured => "a reserved address",
         })
     }
+}
+
+fn ports(count: u32) -> String {
+    if count == 1 { "1 port".into() } else { format!("{count} ports") }
 }
 
 fn list(ranges: &[Subnet]) -> String {

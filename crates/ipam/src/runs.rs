@@ -46,10 +46,10 @@ impl Runs {
         (end >= first).then_some((start, end))
     }
 
-    /// The lowest number that is not there and not below `from`.
-    pub(crate) fn next_free(&self, from: u128) -> Option<u128> {
-        match self.meeting(from, from) {
-            None => Some(from),
+    /// The lowest number that is not there.
+    pub(crate) fn first_free(&self) -> Option<u128> {
+        match self.meeting(0, 0) {
+            None => Some(0),
             Some((_, end)) => end.checked_add(1),
         }
     }
@@ -68,12 +68,11 @@ mod tests {
         let mut runs = Runs::default();
         runs.insert(u128::MAX, u128::MAX);
         runs.insert(0, 0);
-        assert_eq!(runs.next_free(0), Some(1));
-        assert_eq!(runs.next_free(u128::MAX), None);
+        assert_eq!(runs.first_free(), Some(1));
         runs.insert(0, u128::MAX);
-        assert_eq!(runs.next_free(0), None);
+        assert_eq!(runs.first_free(), None);
         runs.remove(u128::MAX);
-        assert_eq!(runs.next_free(5), Some(u128::MAX));
+        assert_eq!(runs.first_free(), Some(u128::MAX));
     }
 
     proptest! {
@@ -93,8 +92,8 @@ mod tests {
                 }
                 for number in 0..50 {
                     prop_assert_eq!(runs.meeting(number, number).is_some(), model.contains(&number));
-                    prop_assert_eq!(runs.next_free(number), (number..100).find(|free| !model.contains(free)));
                 }
+                prop_assert_eq!(runs.first_free(), (0..100).find(|free| !model.contains(free)));
                 let starts = model.iter().filter(|&&number| number == 0 || !model.contains(&(number - 1)));
                 prop_assert_eq!(runs.runs.len(), starts.count(), "runs that touch are joined");
             }

@@ -1,93 +1,78 @@
-//! Which places of a pool are free, held or reserved.
+//! Which places of a pool are free, held, released or reserved.
 
 use std::collections::BTreeMap;
 
-use netloft_types::EndpointId;
-
-use crate::bitmap::Bitmap;
+use crate::allocation::Tenant;
+use crate::clock::Moment;
 use crate::error::Reservation;
-use crate::runs::Runs;
+use crate::queue::{Queue, Release};
+use crate::store::{Holder, Record, Store};
 
 /// The places of a pool, numbered from its first address.
 #[derive(Debug, Clone)]
 pub(crate) struct Slots {
     reserved: BTreeMap<u128, Reservation>,
-    holders: Holders,
+    /// Reserved places are taken in it for good.
+    store: Store,
+    /// The places that are released in `store`.
+    queue: Queue,
+    held: u128,
 }
 
 /// What a place is at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
     Free,
-    Held(EndpointId),
+    Held(Holder),
+    Released(Release),
     Reserved(Reservation),
 }
 
-/// Which places are taken, and by whom; a reserved place is taken, and its owner means nothing.
-#[derive(Debug, Clone)]
-enum Holders {
-    /// Costs memory by the range and a few words per operation.
-    Dense {
-        taken: Bitmap,
-        /// The number of the owner of each taken place. As plain numbers they are asked of the system as
-        /// zeroed memory, which becomes real only where it is written: 8 bytes an address that was ever held.
-        owners: Vec<u64>,
-    },
-    /// Costs memory by what is taken, so it suits ranges that no memory could hold.
-    Sparse { taken: Runs, owners: BTreeMap<u128, EndpointId> },
-}
-
 impl Slots {
-    /// Makes free places up to `last`, which is below 2^24.
-    pub(crate) fn dense(last: u128) -> Self {
-        let len = index(last) + 1;
-        Self {
-            reserved: BTreeMap::new(),
-            holders: Holders::Dense { taken: Bitmap::new(len), owners: vec![0; len] },
-        }
+    /// Makes places of which all in `store` are free.
+    pub(crate) fn new(store: Store) -> Self {
+        Self { reserved: BTreeMap::new(), store, queue: Queue::default(), held: 0 }
     }
 
-    /// Makes free places up to `last`.
-    pub(crate) fn sparse(last: u128) -> Self {
-        let mut taken = Runs::default();
-        // As in a bitmap, what lies beyond the end is taken for good.
-        if let Some(beyond) = last.checked_add(1) {
-            taken.insert(beyond, u128::MAX);
-        }
-        Self { reserved: BTreeMap::new(), holders: Holders::Sparse { taken, owners: BTreeMap::new() } }
-    }
-
-    /// Reserves a place that nobody holds, or gives another reason for it.
+    /// Reserves a free place, or gives another reason for a reserved one.
     pub(crate) fn reserve(&mut self, place: u128, reservation: Reservation) {
         self.reserved.insert(place, reservation);
-        match &mut self.holders {
-            Holders::Dense { taken, .. } => taken.take(index(place)),
-            Holders::Sparse { taken, .. } => taken.insert(place, place),
-        }
+        self.store.take(place);
     }
 
-    /// Gives a free place to an owner.
-    pub(crate) fn take(&mut self, place: u128, owner: EndpointId) {
-        match &mut self.holders {
-            Holders::Dense { taken, owners } => {
-                taken.take(index(place));
-                owners[index(place)] = owner.number();
-            }
-            Holders::Sparse { taken, owners } => {
-                taken.insert(place, place);
-                owners.insert(place, owner);
-            }
-        }
+    /// Gives a free or released place to a holder.
+    pub(crate) fn hold(&mut self, place: u128, holder: Holder) {
+        self.unqueue(place);
+        self.store.put(place, Record::Held(holder));
+        self.held += 1;
     }
 
-    /// Frees a place that is held.
-    pub(crate) fn free(&mut self, place: u128) {
-        match &mut self.holders {
-            Holders::Dense { taken, .. } => taken.free(index(place)),
-            Holders::Sparse { taken, owners } => {
-                taken.remove(place);
-                owners.remove(&place);
-            }
+    /// Takes a place back from its holder.
+    pub(crate) fn release(&mut self, place: u128, release: Release) {
+        self.held -= 1;
+        self.enqueue(place, release);
+    }
+
+    /// Keeps a free or released place for a tenant.
+    pub(crate) fn keep(&mut self, place: u128, release: Release) {
+        self.unqueue(place);
+        self.enqueue(place, release);
+    }
+
+    /// Frees a released place, and with it forgets who had it.
+    pub(crate) fn forget(&mut self, place: u128) {
+        self.unqueue(place);
+        self.store.free(place);
+    }
+
+    fn enqueue(&mut self, place: u128, release: Release) {
+        self.store.put(place, Record::Released(release));
+        self.queue.insert(place, release);
+    }
+
+    fn unqueue(&mut self, place: u128) {
+        if let Some(Record::Released(release)) = self.store.record(place) {
+            self.queue.remove(place, release);
         }
     }
 
@@ -96,43 +81,40 @@ impl Slots {
         if let Some(&reservation) = self.reserved.get(&place) {
             return Place::Reserved(reservation);
         }
-        let owner = match &self.holders {
-            Holders::Dense { taken, owners } => {
-                taken.is_taken(index(place)).then(|| EndpointId::from_number(owners[index(place)]))
-            }
-            Holders::Sparse { owners, .. } => owners.get(&place).copied(),
-        };
-        owner.map_or(Place::Free, Place::Held)
-    }
-
-    /// The lowest free place that is not below `from`.
-    pub(crate) fn next_free(&self, from: u128) -> Option<u128> {
-        match &self.holders {
-            Holders::Dense { taken, .. } => taken.next_free(index(from)).map(|place| place as u128),
-            Holders::Sparse { taken, .. } => taken.next_free(from),
+        match self.store.record(place) {
+            None => Place::Free,
+            Some(Record::Held(holder)) => Place::Held(holder),
+            Some(Record::Released(release)) => Place::Released(release),
         }
     }
 
-    /// How many places are reserved.
-    pub(crate) fn reserved(&self) -> u128 {
-        self.reserved.len() as u128
+    /// The lowest free place.
+    pub(crate) fn first_free(&self) -> Option<u128> {
+        self.store.first_free()
     }
 
-    /// The held places and their owners, lowest first.
-    pub(crate) fn held(&self) -> impl Iterator<Item = (u128, EndpointId)> {
-        let (dense, sparse) = match &self.holders {
-            Holders::Dense { taken, .. } => (Some(taken.taken()), None),
-            Holders::Sparse { owners, .. } => (None, Some(owners.keys().copied())),
-        };
-        let dense = dense.into_iter().flatten().map(|place| place as u128);
-        let places = dense.chain(sparse.into_iter().flatten());
-        places.filter_map(|place| match self.look(place) {
-            Place::Held(owner) => Some((place, owner)),
-            Place::Free | Place::Reserved(_) => None,
-        })
+    /// The released place that has rested longest, and when its rest ends.
+    pub(crate) fn first_due(&self) -> Option<(Moment, u128)> {
+        self.queue.first()
     }
-}
 
-fn index(place: u128) -> usize {
-    usize::try_from(place).expect("only pools of at most 2^24 places are dense")
+    /// The released place that a tenant had last.
+    pub(crate) fn last_of(&self, tenant: Tenant) -> Option<u128> {
+        self.queue.last_of(tenant)
+    }
+
+    /// How many places are held or reserved.
+    pub(crate) fn unavailable(&self) -> u128 {
+        self.held + self.reserved.len() as u128
+    }
+
+    /// The held places and who holds them, lowest first.
+    pub(crate) fn held(&self) -> impl Iterator<Item = (u128, Holder)> {
+        self.store.held()
+    }
+
+    /// The released places, in the order in which their rests end.
+    pub(crate) fn released(&self) -> impl ExactSizeIterator<Item = (u128, Release)> {
+        self.queue.iter()
+    }
 }

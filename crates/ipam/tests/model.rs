@@ -1,21 +1,28 @@
-//! Random operations on a pool and on a space, each compared with a dumb model of it.
+//! Random operations on a pool, compared with a dumb model of it.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::{Duration, SystemTime};
 
-use netloft_ipam::{Allocation, Error, Gateway, Pool, PoolOptions, Request, Space};
-use netloft_types::{EndpointId, NetworkName, Subnet};
+use netloft_ipam::{
+    Allocated, Allocation, Error, Gateway, Pool, PoolOptions, Released, Request, Rested, Tenant,
+};
+use netloft_types::{EndpointId, Subnet};
 use proptest::prelude::*;
 
-/// A pool as one would explain it: walk from the cursor, one address at a time.
+/// A pool as one would explain it: walk from the first address, one at a time; count seconds that passed.
 struct Model {
     subnet: Subnet,
     reserved: Vec<IpAddr>,
-    held: BTreeMap<IpAddr, EndpointId>,
-    cursor: IpAddr,
-    released_last: Option<IpAddr>,
+    rest: i64,
+    remembered_max: usize,
+    held: BTreeMap<IpAddr, (EndpointId, Tenant)>,
+    /// When each rest ends, in seconds that passed; in the order in which they end.
+    released: Vec<(i64, IpAddr, Tenant)>,
+    passed: i64,
+    now: i64,
 }
 
 impl Model {
@@ -28,8 +35,16 @@ impl Model {
                 reserved.push(subnet.last());
             }
         }
-        let mut model =
-            Self { subnet, reserved, held: BTreeMap::new(), cursor: subnet.first(), released_last: None };
+        let mut model = Self {
+            subnet,
+            reserved,
+            rest: options.rest.as_secs().cast_signed(),
+            remembered_max: options.remembered_max,
+            held: BTreeMap::new(),
+            released: Vec::new(),
+            passed: 0,
+            now: START,
+        };
         match options.gateway {
             Gateway::First => {
                 let first = model.free().next();
@@ -41,41 +56,85 @@ impl Model {
         model
     }
 
-    /// The free addresses in the order of a walk round the subnet.
+    /// The free addresses, lowest first.
     fn free(&self) -> impl Iterator<Item = IpAddr> {
-        let last = self.subnet.last();
-        let ahead = walk(self.cursor, last);
-        let round = walk(self.subnet.first(), last).take_while(|&address| address != self.cursor);
-        ahead
-            .chain(round)
-            .filter(|address| !self.held.contains_key(address) && !self.reserved.contains(address))
+        walk(self.subnet.first(), self.subnet.last()).filter(|address| {
+            let is_released = self.released.iter().any(|(_, released, _)| released == address);
+            !is_released && !self.held.contains_key(address) && !self.reserved.contains(address)
+        })
     }
 
-    fn allocate(&mut self, owner: EndpointId, request: Request) -> Option<IpAddr> {
+    fn pass_time(&mut self, step: i64) {
+        self.passed += step.max(0);
+        self.now += step;
+        for _ in 0..2 {
+            let is_over = self.released.first().is_some_and(|(due, ..)| *due <= self.passed);
+            if is_over && self.released.len() > self.remembered_max {
+                self.released.remove(0);
+            }
+        }
+    }
+
+    fn allocate(&mut self, owner: EndpointId, tenant: Tenant, request: Request) -> Option<(IpAddr, i64)> {
         let address = match request {
             Request::Any => {
-                let rested = self.free().find(|&free| Some(free) != self.released_last);
-                let address = rested.or_else(|| self.free().next())?;
-                self.cursor = if address == self.subnet.last() { self.subnet.first() } else { next(address) };
-                address
+                let own = self.released.iter().rev().find(|(.., of)| *of == tenant);
+                let own = own.map(|(_, address, _)| *address);
+                own.or_else(|| self.free().next()).or_else(|| Some(self.released.first()?.1))?
             }
             Request::Exact(address) => {
                 let legal = self.subnet.contains(address) && !self.reserved.contains(&address);
-                (legal && !self.held.contains_key(&address)).then_some(address)?
+                let rests = self.rest_left(address, tenant) > 0;
+                (legal && !rests && !self.held.contains_key(&address)).then_some(address)?
             }
         };
-        self.held.insert(address, owner);
-        Some(address)
+        let left = self.rest_left(address, tenant);
+        self.released.retain(|(_, released, _)| *released != address);
+        self.held.insert(address, (owner, tenant));
+        Some((address, left))
+    }
+
+    fn rest_left(&self, address: IpAddr, tenant: Tenant) -> i64 {
+        let released = self.released.iter().find(|(_, released, _)| *released == address);
+        let due = released.filter(|(.., of)| *of != tenant).map_or(0, |(due, ..)| *due);
+        (due - self.passed).max(0)
     }
 
     fn release(&mut self, owner: EndpointId, address: IpAddr) -> bool {
-        let is_held = self.held.get(&address) == Some(&owner);
-        if is_held {
-            self.held.remove(&address);
-            self.released_last = Some(address);
-        }
-        is_held
+        let Some((_, tenant)) = self.held.get(&address).copied().filter(|(holder, _)| *holder == owner)
+        else {
+            return false;
+        };
+        self.held.remove(&address);
+        self.released.push((self.passed + self.rest, address, tenant));
+        self.released.sort_unstable();
+        true
     }
+
+    /// What a restart does: the clock may have been set to anything meanwhile.
+    fn restart(&mut self, step: i64) {
+        for (due, ..) in &mut self.released {
+            *due = self.passed + (*due - self.passed - step).min(self.rest);
+        }
+        self.released.sort_unstable();
+        self.now += step;
+    }
+
+    /// What [`Pool::released`] lists, with times of day.
+    fn listed(&self) -> Vec<Released> {
+        let entry = |&(due, address, tenant): &(i64, IpAddr, Tenant)| {
+            let rest_until = at(self.now + due - self.passed);
+            Released { address, tenant, rest_until }
+        };
+        self.released.iter().map(entry).collect()
+    }
+}
+
+/// A time of day to begin with, in seconds, from which no test steps back to 1970.
+const START: i64 = 1_000_000_000;
+
+fn at(secs: i64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(secs.unsigned_abs())
 }
 
 fn walk(from: IpAddr, to: IpAddr) -> impl Iterator<Item = IpAddr> {
@@ -91,22 +150,28 @@ fn next(address: IpAddr) -> IpAddr {
 
 #[derive(Debug, Clone)]
 enum Operation {
-    AllocateAny(EndpointId),
-    AllocateExact(EndpointId, IpAddr),
+    Allocate(EndpointId, Tenant, Request),
     Release(EndpointId, IpAddr),
     /// Release the n-th held address, so that releases that hit are common.
     ReleaseHeld(prop::sample::Index),
+    /// Go on with a pool made of what this one lists.
+    Restart,
 }
 
-fn operations(subnet: Subnet) -> impl Strategy<Value = Vec<Operation>> {
+/// Operations, each some seconds after the one before.
+fn operations(subnet: Subnet) -> impl Strategy<Value = Vec<(i64, Operation)>> {
     let owner = || (0_u64..4).prop_map(EndpointId::from_number);
+    let tenant = || (0_u64..5).prop_map(Tenant::from_number);
+    let request = prop_oneof![3 => Just(Request::Any), 1 => near(subnet).prop_map(Request::Exact)];
     let operation = prop_oneof![
-        5 => owner().prop_map(Operation::AllocateAny),
-        2 => (owner(), near(subnet)).prop_map(|(owner, address)| Operation::AllocateExact(owner, address)),
-        1 => (owner(), near(subnet)).prop_map(|(owner, address)| Operation::Release(owner, address)),
-        3 => any::<prop::sample::Index>().prop_map(Operation::ReleaseHeld),
+        14 => (owner(), tenant(), request)
+            .prop_map(|(owner, tenant, request)| Operation::Allocate(owner, tenant, request)),
+        2 => (owner(), near(subnet)).prop_map(|(owner, address)| Operation::Release(owner, address)),
+        8 => any::<prop::sample::Index>().prop_map(Operation::ReleaseHeld),
+        1 => Just(Operation::Restart),
     ];
-    prop::collection::vec(operation, 1..120)
+    let step = prop_oneof![10 => 0_i64..8, 2 => 20_i64..200, 1 => -2_000_000_i64..0, 1 => 0_i64..2_000_000];
+    prop::collection::vec((step, operation), 1..120)
 }
 
 /// Addresses around both ends of a subnet, some of them outside.
@@ -155,11 +220,20 @@ fn pools() -> impl Strategy<Value = (Subnet, PoolOptions)> {
         let gateway =
             prop_oneof![Just(Gateway::First), Just(Gateway::Absent), near(subnet).prop_map(Gateway::At),];
         let reserved = prop::collection::btree_set(inside, 0..4);
-        (gateway, reserved).prop_map(move |(gateway, reserved)| (subnet, PoolOptions { gateway, reserved }))
+        let rest = prop_oneof![1 => Just(0), 4 => Just(130)].prop_map(Duration::from_secs);
+        let remembered_max = prop::sample::select(vec![0, 3, 4_096]);
+        let options = (gateway, reserved, rest, remembered_max);
+        options.prop_map(move |(gateway, reserved, rest, remembered_max)| {
+            (subnet, PoolOptions { gateway, reserved, rest, remembered_max })
+        })
     })
 }
 
-fn check_run(subnet: Subnet, options: &PoolOptions, operations: Vec<Operation>) -> Result<(), TestCaseError> {
+fn check_run(
+    subnet: Subnet,
+    options: &PoolOptions,
+    operations: Vec<(i64, Operation)>,
+) -> Result<(), TestCaseError> {
     let mut pool = match Pool::new(subnet, options) {
         Ok(pool) => pool,
         Err(Error::NoRoom { .. }) => {
@@ -173,41 +247,86 @@ fn check_run(subnet: Subnet, options: &PoolOptions, operations: Vec<Operation>) 
         }
     };
     let mut model = Model::new(subnet, options);
-    for operation in operations {
-        let (owner, request) = match operation {
-            Operation::AllocateAny(owner) => (owner, Request::Any),
-            Operation::AllocateExact(owner, address) => (owner, Request::Exact(address)),
+    for (step, operation) in operations {
+        match operation {
+            Operation::Restart => {
+                model.restart(step);
+                pool = restored(&pool, options, at(model.now));
+            }
+            Operation::Allocate(owner, tenant, request) => {
+                model.pass_time(step);
+                check_allocate(&mut pool, &mut model, owner, tenant, request)?;
+            }
             Operation::Release(owner, address) => {
-                prop_assert_eq!(pool.release(owner, address), model.release(owner, address));
-                continue;
+                model.pass_time(step);
+                let released = pool.release(owner, address, at(model.now));
+                prop_assert_eq!(released.is_some(), model.release(owner, address));
             }
             Operation::ReleaseHeld(index) => {
-                if let Some((&address, &owner)) = model.held.iter().nth(index.index(64)) {
-                    prop_assert!(pool.release(owner, address) && model.release(owner, address));
+                if let Some((&address, &(owner, tenant))) = model.held.iter().nth(index.index(64)) {
+                    model.pass_time(step);
+                    let rest_until = at(model.now + model.rest);
+                    let released = pool.release(owner, address, at(model.now));
+                    prop_assert_eq!(released, Some(Released { address, tenant, rest_until }));
+                    prop_assert!(model.release(owner, address));
                 }
-                continue;
             }
-        };
-        let held = model.held.clone();
-        let answer = pool.allocate(owner, request);
-        prop_assert_eq!(answer.as_ref().ok().copied(), model.allocate(owner, request));
-        match answer {
-            Ok(address) => prop_assert!(subnet.contains(address) && !held.contains_key(&address)),
-            Err(Error::Exhausted { .. }) => prop_assert_eq!(pool.free(), 0),
-            Err(Error::Taken { address, owner }) => {
-                prop_assert_eq!(held.get(&address), Some(&owner));
-            }
-            Err(Error::OutOfRange { address, .. }) => prop_assert!(!subnet.contains(address)),
-            Err(Error::Reserved { address, .. }) => {
-                prop_assert!(model.reserved.contains(&address));
-            }
-            Err(other) => prop_assert!(false, "{}", other),
         }
-        let listed: BTreeMap<IpAddr, EndpointId> =
-            pool.allocations().map(|Allocation { address, owner }| (address, owner)).collect();
-        prop_assert_eq!(&listed, &model.held);
+        let held = model.held.iter();
+        let held: Vec<Allocation> =
+            held.map(|(&address, &(owner, tenant))| Allocation { address, owner, tenant }).collect();
+        prop_assert_eq!(pool.allocations().collect::<Vec<_>>(), held);
+        prop_assert_eq!(pool.released().collect::<Vec<_>>(), model.listed());
     }
     Ok(())
+}
+
+fn check_allocate(
+    pool: &mut Pool,
+    model: &mut Model,
+    owner: EndpointId,
+    tenant: Tenant,
+    request: Request,
+) -> Result<(), TestCaseError> {
+    let held = model.held.clone();
+    let was_any_left = model.free().next().is_some()
+        || model.released.iter().any(|(_, address, _)| model.rest_left(*address, tenant) == 0);
+    let answer = pool.allocate(owner, tenant, request, at(model.now));
+    let refused_for = match request {
+        Request::Exact(address) => model.rest_left(address, tenant),
+        Request::Any => 0,
+    };
+    let expected = model.allocate(owner, tenant, request).map(|(address, left)| {
+        let by = Duration::from_secs(left.unsigned_abs());
+        let rested = if by.is_zero() { Rested::Fully } else { Rested::CutShort { by } };
+        Allocated { address, rested }
+    });
+    prop_assert_eq!(answer.as_ref().ok().copied(), expected);
+    match answer {
+        Ok(Allocated { address, rested }) => {
+            prop_assert!(pool.subnet().contains(address) && !held.contains_key(&address));
+            prop_assert!(rested == Rested::Fully || (request == Request::Any && !was_any_left));
+        }
+        Err(Error::Exhausted { .. }) => prop_assert_eq!(pool.free(), 0),
+        Err(Error::Taken { address, owner }) => {
+            prop_assert_eq!(held.get(&address).map(|(owner, _)| *owner), Some(owner));
+        }
+        Err(Error::Resting { left, .. }) => {
+            prop_assert_eq!(left, Duration::from_secs(refused_for.unsigned_abs()));
+        }
+        Err(Error::OutOfRange { address, .. }) => prop_assert!(!pool.subnet().contains(address)),
+        Err(Error::Reserved { address, .. }) => prop_assert!(model.reserved.contains(&address)),
+        Err(other) => prop_assert!(false, "{}", other),
+    }
+    Ok(())
+}
+
+/// The pool that somebody has who remembered what this one listed.
+fn restored(pool: &Pool, options: &PoolOptions, now: SystemTime) -> Pool {
+    let mut restored = Pool::new(pool.subnet(), options).unwrap();
+    pool.released().for_each(|released| restored.restore_released(released, now).unwrap());
+    pool.allocations().for_each(|held| restored.restore(held).unwrap());
+    restored
 }
 
 proptest! {
@@ -219,66 +338,4 @@ proptest! {
     ) {
         check_run(subnet, &options, operations)?;
     }
-
-    #[test]
-    fn a_space_never_overlaps_and_carves_the_lowest_that_fits(
-        operations in prop::collection::vec((0_u8..3, 22_u8..=28, any::<prop::sample::Index>()), 1..60),
-        foreign in prop::collection::vec((22_u8..=28, any::<prop::sample::Index>()), 0..4),
-    ) {
-        let range: Subnet = "10.0.0.0/22".parse().unwrap();
-        let network: NetworkName = "blue".parse().unwrap();
-        let foreign: Vec<Subnet> = foreign.iter().map(|(len, index)| nth(*len, *index)).collect();
-        let mut space = Space::default();
-        let mut model: Vec<Subnet> = Vec::new();
-        for (kind, prefix_len, index) in operations {
-            let subnet = nth(prefix_len, index);
-            match kind {
-                0 => {
-                    let other = model.iter().find(|held| held.overlaps(&subnet));
-                    match space.reserve(network.clone(), subnet) {
-                        Ok(()) => {
-                            prop_assert_eq!(other, None);
-                            model.push(subnet);
-                        }
-                        Err(Error::Overlap { with, .. }) => {
-                            prop_assert!(model.contains(&with) && with.overlaps(&subnet));
-                        }
-                        Err(error) => prop_assert!(false, "{}", error),
-                    }
-                }
-                1 => {
-                    let is_clear = |subnet: &Subnet| {
-                        !model.iter().chain(&foreign).any(|other| other.overlaps(subnet))
-                    };
-                    let lowest = all(prefix_len).find(is_clear);
-                    let carved = space.carve(network.clone(), &[range], prefix_len, &foreign);
-                    prop_assert_eq!(carved.as_ref().ok().copied(), lowest);
-                    model.extend(lowest);
-                    let exhausted = carved.is_err_and(|error| error.is_exhausted());
-                    prop_assert_eq!(exhausted, lowest.is_none());
-                }
-                _ => {
-                    let held = model.iter().position(|held| *held == subnet);
-                    prop_assert_eq!(space.release(&network, subnet), held.is_some());
-                    held.map(|held| model.remove(held));
-                }
-            }
-            model.sort();
-            let listed: Vec<Subnet> = space.in_use().map(|(subnet, _)| subnet).collect();
-            prop_assert_eq!(&listed, &model);
-        }
-    }
-}
-
-/// Every subnet of a prefix length in `10.0.0.0/22`, lowest first.
-fn all(prefix_len: u8) -> impl Iterator<Item = Subnet> {
-    (0..1_u32 << (prefix_len - 22)).map(move |number| {
-        let first = Ipv4Addr::from_bits((10 << 24) + (number << (32 - prefix_len)));
-        Subnet::new(first.into(), prefix_len).unwrap()
-    })
-}
-
-fn nth(prefix_len: u8, index: prop::sample::Index) -> Subnet {
-    let count = 1 << (prefix_len - 22);
-    all(prefix_len).nth(index.index(count)).unwrap()
 }

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use netloft_ipam::{Error, Space};
+use netloft_ipam::{Error, Overlap, Space, ula};
 use netloft_types::{NetworkName, Subnet};
 
 #[test]
@@ -81,6 +81,46 @@ fn only_its_network_can_release_a_subnet_and_only_whole() {
     assert!(space.release(&name("blue"), subnet("10.89.0.0/16")));
     assert!(!space.release(&name("blue"), subnet("10.89.0.0/16")), "twice");
     space.reserve(name("red"), subnet("10.89.0.0/24")).unwrap();
+}
+
+#[test]
+fn an_ula_site_has_its_40_bits_and_is_carved_round_foreign_routes() {
+    let site = ula(u64::MAX);
+    assert_eq!(site, subnet("fdff:ffff:ffff::/48"));
+    assert_eq!(ula(1 << 40), ula(0), "the other bits do not matter");
+    let mut space = Space::default();
+    let foreign = [subnet("fdff:ffff:ffff::/64"), subnet("fdff:ffff:ffff:2::/63")];
+    let mut carve = || space.carve(name("blue"), &[site], 64, &foreign);
+    assert_eq!(carve().unwrap(), subnet("fdff:ffff:ffff:1::/64"));
+    assert_eq!(carve().unwrap(), subnet("fdff:ffff:ffff:4::/64"));
+}
+
+#[test]
+fn a_route_that_came_later_is_named_with_every_subnet_it_overlaps() {
+    let mut space = Space::default();
+    for (owner, used) in [
+        ("blue", "10.89.0.0/24"),
+        ("red", "10.89.1.0/24"),
+        ("green", "10.90.0.0/16"),
+        ("blue", "fd00:89::/64"),
+    ] {
+        space.reserve(name(owner), subnet(used)).unwrap();
+    }
+    let routes =
+        ["10.89.0.0/16", "10.90.7.0/24", "fd00::/16", "192.168.0.0/24", "0.0.0.0/0", "::/1"].map(subnet);
+    let told: Vec<String> = space
+        .overlaps(&routes)
+        .map(|Overlap { subnet, owner, route }| format!("{route} {subnet} {owner}"))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "10.89.0.0/16 10.89.1.0/24 red",
+            "10.89.0.0/16 10.89.0.0/24 blue",
+            "10.90.7.0/24 10.90.0.0/16 green",
+            "fd00::/16 fd00:89::/64 blue",
+        ]
+    );
 }
 
 fn name(text: &str) -> NetworkName {

@@ -2,10 +2,13 @@
 
 use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use netloft_netns::NetnsId;
 use nix::libc;
+
+use crate::LinkIndex;
 
 /// An operation on a link failed.
 ///
@@ -26,7 +29,7 @@ pub enum Error {
         source: netloft_netns::Error,
     },
     /// The socket could not be opened in the namespace.
-    #[error("cannot open a netlink socket in {netns}")]
+    #[error("cannot open a socket in {netns}")]
     Open {
         /// The namespace.
         netns: NetnsId,
@@ -79,14 +82,71 @@ pub enum Error {
         /// Its name.
         name: String,
     },
-    /// A kernel setting could not be written.
-    #[error("cannot write {path}")]
+    /// A kernel setting could not be read or written.
+    #[error("cannot {operation} {path}")]
     Setting {
+        /// What we were doing.
+        operation: &'static str,
         /// The file of the setting.
         path: PathBuf,
         /// The kernel's answer.
         source: io::Error,
     },
+    /// A setting of a sandbox lies outside of what belongs to it.
+    #[error("sysctl {key:?} is not one of the network")]
+    ForbiddenSysctl {
+        /// Its key.
+        key: String,
+    },
+    /// A macvlan link cannot have this parent.
+    #[error("{name} cannot be the parent of a macvlan link: {fault}")]
+    UnusableParent {
+        /// The name of the parent.
+        name: String,
+        /// What is wrong with it.
+        fault: ParentFault,
+    },
+    /// Neighbours could not be told of an address.
+    #[error("cannot announce {address} on link {link}")]
+    Announce {
+        /// The address.
+        address: IpAddr,
+        /// By which link.
+        link: LinkIndex,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// A watch on a namespace broke off.
+    #[error("cannot hear what happens to links and routes")]
+    Watch {
+        /// What the socket said.
+        source: io::Error,
+    },
+}
+
+/// What keeps a link from being the parent of macvlan links.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ParentFault {
+    /// There is none of that name.
+    Missing,
+    /// It carries no Ethernet, as the loopback interface.
+    NotEthernet,
+    /// It is a port of a bridge or of something like one, which takes all its packets.
+    BridgePort,
+    /// It is down, and no link of it can be up.
+    Down,
+}
+
+impl fmt::Display for ParentFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Missing => "there is no such interface",
+            Self::NotEthernet => "it is no Ethernet interface",
+            Self::BridgePort => "it is a bridge's port",
+            Self::Down => "it is down",
+        })
+    }
 }
 
 impl Error {
@@ -95,10 +155,16 @@ impl Error {
         match self {
             Self::CreateSandbox { source } | Self::Enter { source } => source.raw_os_error(),
             Self::Refused { source, .. } => Some(source.errno()),
-            Self::Open { source, .. } | Self::Unanswered { source, .. } | Self::Setting { source, .. } => {
-                source.raw_os_error()
-            }
-            Self::Malformed { .. } | Self::Interrupted { .. } | Self::Vanished { .. } => None,
+            Self::Open { source, .. }
+            | Self::Unanswered { source, .. }
+            | Self::Setting { source, .. }
+            | Self::Announce { source, .. }
+            | Self::Watch { source } => source.raw_os_error(),
+            Self::Malformed { .. }
+            | Self::Interrupted { .. }
+            | Self::Vanished { .. }
+            | Self::ForbiddenSysctl { .. }
+            | Self::UnusableParent { .. } => None,
         }
     }
 
@@ -107,11 +173,12 @@ impl Error {
         self.is_errno(libc::EEXIST)
     }
 
-    /// Whether the link, address, route or rule is not there.
+    /// Whether the link, address, route, rule or setting is not there.
     pub fn is_not_found(&self) -> bool {
-        [libc::ENODEV, libc::ENOENT, libc::ESRCH, libc::EADDRNOTAVAIL]
-            .into_iter()
-            .any(|errno| self.is_errno(errno))
+        matches!(self, Self::UnusableParent { fault: ParentFault::Missing, .. })
+            || [libc::ENODEV, libc::ENOENT, libc::ESRCH, libc::EADDRNOTAVAIL]
+                .into_iter()
+                .any(|errno| self.is_errno(errno))
     }
 
     /// Whether privilege over the namespace is missing.

@@ -9,43 +9,64 @@ use rtnetlink::{LinkUnspec, RouteMessageBuilder};
 
 use crate::conn::add_address;
 use crate::request::Request;
-use crate::{Conn, Error, InsideSpec, Ipv6, LinkIndex, Route, sysctl};
+use crate::{Conn, Error, InsideSpec, Ipv6, LinkIndex, Route, Sysctl, sysctl};
 
 impl Conn {
     /// Configures an interface inside a sandbox, in whose namespace this connection acts, and its loopback interface.
     ///
-    /// One datagram does it: both links up, addresses, routes. Before it, because it must come before the
-    /// interface is up, the IPv6 setting is written, which takes a visit to the namespace, unless it is known to be
-    /// right ([`Conn::create_sandbox`]). IPv6 addresses skip duplicate detection, which would make the first packet
-    /// wait two seconds for an answer that our own allocation has already given.
+    /// One datagram does it: both links up, addresses, routes. Settings are written before it, because they must be
+    /// there before the interface is up. That takes a visit to the namespace, unless nothing is to be written: to the
+    /// first interface of a namespace that [`Conn::create_sandbox`] made, which speaks no IPv6. IPv6 addresses skip
+    /// duplicate detection, which would make the first packet wait two seconds for an answer that our own allocation
+    /// has already given.
+    ///
+    /// A sandbox may have several interfaces, each configured by a call of its own, over any connection to its
+    /// namespace. What one of them has stays when another is configured.
     ///
     /// What was done is not undone on failure: a sandbox that could not be configured is thrown away.
     ///
     /// # Errors
     ///
-    /// `is_not_found()` if there is no link of that index.
+    /// `is_not_found()` if there is no link of that index, or no such setting in the namespace of a sandbox.
     pub fn configure_inside(&mut self, enterer: &Enterer, spec: &InsideSpec) -> Result<(), Error> {
-        self.settle_ipv6(enterer, spec)?;
+        self.settle(enterer, spec)?;
         self.session.batch(requests(spec))?;
         Ok(())
     }
 
-    fn settle_ipv6(&mut self, enterer: &Enterer, spec: &InsideSpec) -> Result<(), Error> {
-        if spec.ipv6 == Ipv6::Off && self.ipv6 == Some(Ipv6::Off) {
+    fn settle(&mut self, enterer: &Enterer, spec: &InsideSpec) -> Result<(), Error> {
+        let is_fresh = std::mem::replace(&mut self.is_fresh, false);
+        if is_fresh && spec.ipv6 == Ipv6::Off && spec.sysctls.is_empty() {
             return Ok(());
         }
-        let (known, wanted, name) = (self.ipv6, spec.ipv6, spec.name.clone());
-        let settle = move || match wanted {
-            Ipv6::Off => sysctl::disable_ipv6(),
-            Ipv6::On => {
-                // Before IPv6 is on: the link must not hear an advertisement in between.
-                sysctl::refuse_router_advertisements(name.as_str())?;
-                if known == Some(Ipv6::Off) { sysctl::enable_ipv6() } else { Ok(()) }
-            }
+        let (name, ipv6, sysctls) = (spec.name.clone(), spec.ipv6, spec.sysctls.clone());
+        let settle = move || {
+            // Ours come last, so that they hold.
+            sysctls.iter().try_for_each(Sysctl::apply)?;
+            settle_ipv6(&name, ipv6)
         };
-        enterer.run(self.netns(), settle).map_err(|source| Error::Enter { source })??;
-        self.ipv6 = Some(spec.ipv6);
-        Ok(())
+        enterer.run(self.netns(), settle).map_err(|source| Error::Enter { source })?
+    }
+}
+
+/// Writes what an interface needs, in the namespace of the calling thread.
+fn settle_ipv6(name: &InterfaceName, ipv6: Ipv6) -> Result<(), Error> {
+    let loopback = InterfaceName::loopback();
+    let is_first = || {
+        Ok(sysctl::ipv6_links()?.iter().all(|it| [name.as_str(), loopback.as_str()].contains(&it.as_str())))
+    };
+    match ipv6 {
+        Ipv6::Off if is_first()? => sysctl::disable_ipv6(),
+        Ipv6::Off => sysctl::disable_ipv6_on(name.as_str()),
+        Ipv6::On => {
+            // Before IPv6 is on: the link must not hear an advertisement in between.
+            sysctl::refuse_router_advertisements(name.as_str())?;
+            if is_first()? {
+                return sysctl::enable_ipv6();
+            }
+            sysctl::enable_ipv6_on(loopback.as_str())?;
+            sysctl::enable_ipv6_on(name.as_str())
+        }
     }
 }
 
@@ -64,6 +85,7 @@ fn requests(spec: &InsideSpec) -> Vec<Request> {
         destination: everywhere(*gateway),
         gateway: Some(*gateway),
         link: Some(index),
+        metric: spec.gateway_metric,
     });
     let routes = defaults.chain(spec.routes.iter().copied());
     requests.extend(routes.map(|route| add_route(route, index, name)));
@@ -80,6 +102,7 @@ fn add_route(route: Route, link: LinkIndex, name: &str) -> Request {
     let first = destination.first().into();
     message.attributes.push(RouteAttribute::Destination(first));
     message.attributes.push(RouteAttribute::Oif(link.number()));
+    message.attributes.extend(route.metric.map(RouteAttribute::Priority));
     let object = if let Some(gateway) = route.gateway {
         message.attributes.push(RouteAttribute::Gateway(gateway.into()));
         format!("{destination} via {gateway} on {name}")

@@ -28,21 +28,33 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod announce;
+mod bridge;
 mod conn;
 mod error;
 mod index;
 mod inside;
+mod macvlan;
 mod observed;
+mod rate;
+mod read;
 mod request;
 mod rule;
 mod session;
+mod setting;
+mod shape;
 mod spec;
 mod sysctl;
+mod veth;
+mod watch;
 mod wire;
 
 pub use conn::Conn;
-pub use error::{Error, Refusal};
+pub use error::{Error, ParentFault, Refusal};
 pub use index::{LinkGroup, LinkIndex};
-pub use observed::{Address, Link, LinkKind};
+pub use observed::{Address, ForwardingEntry, Link, LinkKind, NetnsNumber, Origin};
+pub use rate::Rate;
 pub use rule::Prohibition;
-pub use spec::{BridgeSpec, Family, InsideSpec, Ipv6, Route, Veth, VethSpec};
+pub use spec::{BridgeSpec, InsideSpec, Ipv6, MacvlanSpec, Route, ShapeSpec, Switch, Veth, VethSpec};
+pub use sysctl::Sysctl;
+pub use watch::{Notice, Watcher};

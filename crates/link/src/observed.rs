@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 
 use netloft_types::{InterfaceAddr, MacAddr, Subnet};
-use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use rtnetlink::packet_route::neighbour::{NeighbourAttribute, NeighbourMessage, NeighbourState};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use crate::{LinkGroup, LinkIndex, Route};
 
@@ -29,11 +30,18 @@ pub struct Link {
     pub master: Option<LinkIndex>,
     /// The index of its peer, for a veth; in the namespace of the peer.
     pub peer: Option<LinkIndex>,
+    /// The namespace of its peer, for a veth; absent if that is its own, or out of reach.
+    pub peer_netns: Option<NetnsNumber>,
     /// The note on it.
     pub alias: Option<String>,
     /// Its group; absent if it is in the default group.
     pub group: Option<LinkGroup>,
 }
+
+/// The kernel's number for a namespace, as seen from another one: the same namespace has other numbers elsewhere.
+/// [`Conn::number_of`](crate::Conn::number_of) tells that of a namespace at hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NetnsNumber(u32);
 
 /// What a link is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,10 +51,37 @@ pub enum LinkKind {
     Bridge,
     /// One end of a veth pair.
     Veth,
+    /// A macvlan link.
+    Macvlan,
+    /// What packets on their way in are led through, to be limited.
+    Ifb,
     /// A kind we do not make, by the kernel's name for it.
     Other(String),
     /// No kind: the loopback interface and hardware.
     Unknown,
+}
+
+/// A link address that a bridge knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ForwardingEntry {
+    /// The address.
+    pub mac: MacAddr,
+    /// The port behind which it is; the bridge itself for its own addresses.
+    pub port: LinkIndex,
+    /// How the bridge knows it.
+    pub origin: Origin,
+}
+
+/// How a bridge knows a link address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Origin {
+    /// It is the bridge's own or that of a port: frames to it are for the host.
+    Own,
+    /// It was set.
+    Set,
+    /// It was learned from a frame.
+    Learned,
 }
 
 /// An address as the kernel has it.
@@ -70,10 +105,11 @@ impl Link {
             is_up: message.header.flags.contains(LinkFlags::Up),
             master: None,
             peer: None,
+            peer_netns: None,
             alias: None,
             group: None,
         };
-        let mut lower = None;
+        let (mut lower, mut lower_netns) = (None, None);
         for attribute in &message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => link.name.clone_from(name),
@@ -82,6 +118,7 @@ impl Link {
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
                 LinkAttribute::Controller(index) => link.master = LinkIndex::from_number(*index),
                 LinkAttribute::Link(index) => lower = LinkIndex::from_number(*index),
+                LinkAttribute::LinkNetNsId(number) => lower_netns = netns_number(*number),
                 LinkAttribute::IfAlias(alias) => link.alias = Some(alias.clone()),
                 LinkAttribute::Group(group) => {
                     link.group = (*group).try_into().ok().map(LinkGroup::new);
@@ -90,7 +127,7 @@ impl Link {
             }
         }
         if link.kind == LinkKind::Veth {
-            link.peer = lower;
+            (link.peer, link.peer_netns) = (lower, lower_netns);
         }
         (!link.name.is_empty()).then_some(link)
     }
@@ -106,6 +143,8 @@ impl LinkKind {
             None => Self::Unknown,
             Some(InfoKind::Bridge) => Self::Bridge,
             Some(InfoKind::Veth) => Self::Veth,
+            Some(InfoKind::MacVlan) => Self::Macvlan,
+            Some(InfoKind::Ifb) => Self::Ifb,
             Some(other) => Self::Other(other.to_string()),
         }
     }
@@ -148,16 +187,67 @@ impl Route {
             AddressFamily::Inet6 => IpAddr::from([0; 16]),
             _ => return None,
         };
-        let (mut gateway, mut link) = (None, None);
+        let (mut gateway, mut link, mut metric) = (None, None, None);
         for attribute in &message.attributes {
             match attribute {
                 RouteAttribute::Destination(address) => first = ip(address)?,
                 RouteAttribute::Gateway(address) => gateway = ip(address),
                 RouteAttribute::Oif(index) => link = LinkIndex::from_number(*index),
+                RouteAttribute::Priority(number) => metric = Some(*number),
                 _ => {}
             }
         }
-        Some(Self { destination: Subnet::new(first, header.destination_prefix_length).ok()?, gateway, link })
+        let destination = Subnet::new(first, header.destination_prefix_length).ok()?;
+        Some(Self { destination, gateway, link, metric })
+    }
+}
+
+/// Whether it is a default route of the main table.
+pub(crate) fn is_default(message: &RouteMessage) -> bool {
+    Route::from_message(message).is_some_and(|route| route.destination.prefix_len() == 0)
+}
+
+/// The links by which a route leaves: that of each next hop.
+pub(crate) fn exits(message: &RouteMessage) -> Vec<LinkIndex> {
+    let numbers = message.attributes.iter().flat_map(|attribute| match attribute {
+        RouteAttribute::Oif(index) => vec![*index],
+        RouteAttribute::MultiPath(hops) => hops.iter().map(|hop| hop.interface_index).collect(),
+        _ => Vec::new(),
+    });
+    numbers.filter_map(LinkIndex::from_number).collect()
+}
+
+impl ForwardingEntry {
+    /// Reads an entry from a message of the kernel; `None` if it is not of a bridge.
+    pub(crate) fn from_message(message: &NeighbourMessage) -> Option<Self> {
+        let header = &message.header;
+        let mac = message.attributes.iter().find_map(|attribute| match attribute {
+            NeighbourAttribute::LinkLayerAddress(bytes) => mac(bytes),
+            _ => None,
+        });
+        let origin = match header.state {
+            NeighbourState::Permanent => Origin::Own,
+            NeighbourState::Noarp => Origin::Set,
+            _ => Origin::Learned,
+        };
+        (header.family == AddressFamily::Bridge).then_some(Self {
+            mac: mac?,
+            port: LinkIndex::from_number(header.ifindex)?,
+            origin,
+        })
+    }
+}
+
+/// Reads the number of a namespace; `None` if it has none, which is said with a negative one.
+pub(crate) fn netns_number(number: i32) -> Option<NetnsNumber> {
+    number.try_into().ok().map(NetnsNumber)
+}
+
+/// Reads a link from a message that may be of something else.
+pub(crate) fn read_link(message: &RouteNetlinkMessage) -> Option<Link> {
+    match message {
+        RouteNetlinkMessage::NewLink(link) => Link::from_message(link),
+        _ => None,
     }
 }
 

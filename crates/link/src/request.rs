@@ -1,16 +1,21 @@
 //! One request to the kernel: the message, and how to speak of it when it fails.
 
 use std::io;
+use std::os::fd::RawFd;
 
+use netloft_types::Family;
 use rtnetlink::LinkUnspec;
-use rtnetlink::packet_core::{DecodeError, NLM_F_CREATE, NLM_F_EXCL};
+use rtnetlink::packet_core::{DecodeError, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use rtnetlink::packet_route::address::AddressMessage;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
+use rtnetlink::packet_route::neighbour::{NeighbourAttribute, NeighbourMessage};
+use rtnetlink::packet_route::nsid::{NsidAttribute, NsidMessage};
 use rtnetlink::packet_route::route::RouteMessage;
 use rtnetlink::packet_route::rule::RuleMessage;
+use rtnetlink::packet_route::tc::TcMessage;
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use crate::{Error, Refusal};
+use crate::{Error, LinkIndex, Refusal};
 
 /// A message, and what it does to what.
 pub(crate) struct Request {
@@ -32,6 +37,11 @@ impl Request {
         Self::new(operation, object, 0, RouteNetlinkMessage::SetLink(link))
     }
 
+    /// Sets what only this message of the two that change a link can set: the settings of a bridge's port.
+    pub(crate) fn change_link(operation: &'static str, object: &str, link: LinkMessage) -> Self {
+        Self::new(operation, object, 0, RouteNetlinkMessage::NewLink(link))
+    }
+
     pub(crate) fn delete_links(operation: &'static str, object: &str, link: LinkMessage) -> Self {
         Self::new(operation, object, 0, RouteNetlinkMessage::DelLink(link))
     }
@@ -41,6 +51,13 @@ impl Request {
         let mut link = LinkUnspec::new_with_name(name).build();
         link.attributes.push(without_statistics());
         Self::new(operation, name, 0, RouteNetlinkMessage::GetLink(link))
+    }
+
+    /// Asks for one link by index.
+    pub(crate) fn get_link_at(operation: &'static str, object: &str, index: LinkIndex) -> Self {
+        let mut link = LinkUnspec::new_with_index(index.number()).build();
+        link.attributes.push(without_statistics());
+        Self::new(operation, object, 0, RouteNetlinkMessage::GetLink(link))
     }
 
     pub(crate) fn add_address(object: &str, address: AddressMessage) -> Self {
@@ -53,11 +70,51 @@ impl Request {
         Self::new("add route", object, NEW, message)
     }
 
+    pub(crate) fn add_neighbour(operation: &'static str, object: &str, entry: NeighbourMessage) -> Self {
+        Self::new(operation, object, NEW, RouteNetlinkMessage::NewNeighbour(entry))
+    }
+
+    /// Changes an entry that is there.
+    pub(crate) fn change_neighbour(operation: &'static str, object: &str, entry: NeighbourMessage) -> Self {
+        Self::new(operation, object, NLM_F_REPLACE, RouteNetlinkMessage::NewNeighbour(entry))
+    }
+
+    pub(crate) fn add_qdisc(operation: &'static str, object: &str, qdisc: TcMessage) -> Self {
+        Self::new(operation, object, NEW, RouteNetlinkMessage::NewQueueDiscipline(qdisc))
+    }
+
+    pub(crate) fn add_filter(operation: &'static str, object: &str, filter: TcMessage) -> Self {
+        Self::new(operation, object, NEW, RouteNetlinkMessage::NewTrafficFilter(filter))
+    }
+
     /// Asks for all links.
     pub(crate) fn list_links() -> Self {
         let mut link = LinkMessage::default();
         link.attributes.push(without_statistics());
         Self::new("list", "links", 0, RouteNetlinkMessage::GetLink(link))
+    }
+
+    /// Asks for the ports of a bridge.
+    pub(crate) fn list_ports(bridge: LinkIndex) -> Self {
+        let mut link = LinkMessage::default();
+        link.attributes = vec![LinkAttribute::Controller(bridge.number()), without_statistics()];
+        Self::new("list ports of", &format!("bridge {bridge}"), 0, RouteNetlinkMessage::GetLink(link))
+    }
+
+    /// Asks for all link addresses that a bridge knows.
+    pub(crate) fn list_forwarding_entries(bridge: LinkIndex) -> Self {
+        let mut entry = NeighbourMessage::default();
+        entry.header.family = AddressFamily::Bridge;
+        entry.attributes.push(NeighbourAttribute::Controller(bridge.number()));
+        let message = RouteNetlinkMessage::GetNeighbour(entry);
+        Self::new("list addresses known to", &format!("bridge {bridge}"), 0, message)
+    }
+
+    /// Asks for the kernel's number for a namespace.
+    pub(crate) fn get_netns_number(object: &str, netns: RawFd) -> Self {
+        let mut message = NsidMessage::default();
+        message.attributes.push(NsidAttribute::Fd(netns.cast_unsigned()));
+        Self::new("read number of", object, 0, RouteNetlinkMessage::GetNsId(message))
     }
 
     /// Asks for all addresses.
@@ -113,4 +170,12 @@ impl Request {
 /// Leaves out the packet counters, two thirds of the bytes of a link.
 fn without_statistics() -> LinkAttribute {
     LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])
+}
+
+/// A family as netlink spells it.
+pub(crate) const fn in_netlink(family: Family) -> AddressFamily {
+    match family {
+        Family::V4 => AddressFamily::Inet,
+        Family::V6 => AddressFamily::Inet6,
+    }
 }

@@ -1,12 +1,12 @@
 //! Routing-policy rules: what the host does with packets that come in by a link.
 
-use netloft_types::InterfaceName;
+use netloft_types::{Family, InterfaceName};
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use crate::conn::accept_absence;
-use crate::request::Request;
-use crate::{Conn, Error, Family};
+use crate::request::{Request, in_netlink};
+use crate::{Conn, Error};
 
 /// A rule that prohibits routing whatever comes in by a link, of one family (`ip rule ... iif <link> prohibit`).
 ///
@@ -57,10 +57,7 @@ impl Conn {
 impl Prohibition {
     fn to_message(&self) -> RuleMessage {
         let mut message = RuleMessage::default();
-        message.header.family = match self.family {
-            Family::V4 => AddressFamily::Inet,
-            Family::V6 => AddressFamily::Inet6,
-        };
+        message.header.family = in_netlink(self.family);
         message.header.action = RuleAction::Prohibit;
         message.attributes = vec![
             RuleAttribute::Iifname(self.link.to_string()),

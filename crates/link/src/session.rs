@@ -57,8 +57,17 @@ impl<W: Wire> Session<W> {
 
     /// Asks for a list. One that changed while it was read is read again.
     pub(crate) fn dump(&mut self, request: &Request) -> Result<Vec<RouteNetlinkMessage>, Error> {
+        self.dump_as(request, parse)
+    }
+
+    /// Asks how long a list is, without understanding what is in it.
+    pub(crate) fn count(&mut self, request: &Request) -> Result<usize, Error> {
+        self.dump_as(request, |_, _| Ok(())).map(|list| list.len())
+    }
+
+    fn dump_as<T>(&mut self, request: &Request, read: Read<T>) -> Result<Vec<T>, Error> {
         for _ in 0..DUMP_ATTEMPTS_MAX {
-            if let Some(list) = self.dump_once(request)? {
+            if let Some(list) = self.dump_once(request, read)? {
                 return Ok(list);
             }
         }
@@ -106,7 +115,7 @@ impl<W: Wire> Session<W> {
     ///
     /// To stop before the end would leave the kernel in the middle of the list, and the next one would be
     /// refused with `EBUSY`.
-    fn dump_once(&mut self, request: &Request) -> Result<Option<Vec<RouteNetlinkMessage>>, Error> {
+    fn dump_once<T>(&mut self, request: &Request, read: Read<T>) -> Result<Option<Vec<T>>, Error> {
         let mut datagram = Vec::new();
         self.append(request, NLM_F_DUMP, &mut datagram);
         self.wire.send(&datagram).map_err(|source| request.unanswered(source))?;
@@ -135,7 +144,7 @@ impl<W: Wire> Session<W> {
                     return Ok((!interrupted).then_some(list));
                 }
                 list = list.and_then(|mut list: Vec<_>| {
-                    list.push(parse(&header, payload)?);
+                    list.push(read(&header, payload)?);
                     Ok(list)
                 });
             }
@@ -162,6 +171,14 @@ impl<W: Wire> Session<W> {
 
 /// A message's header and what follows it.
 type Message<'a> = (NetlinkHeader, &'a [u8]);
+
+/// What is made of a message of a list.
+type Read<T> = fn(&NetlinkHeader, &[u8]) -> Result<T, DecodeError>;
+
+/// What the kernel says of its own accord in a datagram.
+pub(crate) fn notices(datagram: &[u8]) -> impl Iterator<Item = Result<RouteNetlinkMessage, DecodeError>> {
+    messages(datagram).map(|message| message.and_then(|(header, payload)| parse(&header, payload)))
+}
 
 /// The messages of a datagram.
 fn messages(datagram: &[u8]) -> impl Iterator<Item = Result<Message<'_>, DecodeError>> {

@@ -1,6 +1,7 @@
 //! The socket: datagrams to the kernel and back.
 
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::libc;
 use nix::sys::socket::{setsockopt, sockopt};
@@ -41,6 +42,24 @@ impl RouteSocket {
         let timeout = TimeVal::seconds(ANSWER_TIMEOUT_SECONDS);
         setsockopt(&socket, sockopt::ReceiveTimeout, &timeout)?;
         Ok(Self(socket))
+    }
+
+    /// Opens a socket in the namespace of the calling thread that hears the notices of `groups` and does not block.
+    pub(crate) fn listen(groups: &[u32]) -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        // First of all: to be bound sets the groups anew.
+        socket.bind_auto()?;
+        socket.set_non_blocking(true)?;
+        for group in groups {
+            socket.add_membership(*group)?;
+        }
+        Ok(Self(socket))
+    }
+}
+
+impl AsFd for RouteSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

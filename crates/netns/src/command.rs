@@ -1,5 +1,6 @@
 //! Programs that start inside a namespace.
 
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
@@ -11,13 +12,15 @@ use nix::sched::CloneFlags;
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getppid};
 
+use crate::replacement::Replacement;
+
 use crate::{Netns, sys};
 
 /// How a command enters a network namespace between fork and exec.
 ///
-/// Only the network changes: the program keeps the mounts of its parent, so `/sys/class/net` still shows
-/// the links of the namespace in which `/sys` was mounted. A program that reads them there needs a mount
-/// namespace with a `/sys` of its own, which is the business of whoever makes its root file system.
+/// Unless a file is replaced, only the network changes. The program sees the mounts of its parent, so
+/// `/sys/class/net` still shows the links of the namespace in which `/sys` was mounted. A program that reads them
+/// there needs a `/sys` of its own, which is the business of whoever makes its root file system.
 ///
 /// ```no_run
 /// use std::process::Command;
@@ -37,6 +40,7 @@ use crate::{Netns, sys};
 pub struct EnterOptions {
     netns: Netns,
     user_namespace: Option<OwnedFd>,
+    replacement: Option<Replacement>,
     survival: Survival,
 }
 
@@ -49,7 +53,12 @@ enum Survival {
 impl EnterOptions {
     /// Enters a network namespace, and nothing else.
     pub fn new(netns: &Netns) -> Self {
-        Self { netns: netns.clone(), user_namespace: None, survival: Survival::Independent }
+        Self {
+            netns: netns.clone(),
+            user_namespace: None,
+            replacement: None,
+            survival: Survival::Independent,
+        }
     }
 
     /// Enters a user namespace first: the one that owns the network namespace, for a caller outside of it.
@@ -59,6 +68,16 @@ impl EnterOptions {
     pub fn user_namespace(mut self, user_namespace: OwnedFd) -> Self {
         let is_own = sys::is_own_user_namespace(user_namespace.as_fd());
         self.user_namespace = (!is_own).then_some(user_namespace);
+        self
+    }
+
+    /// Shows the program a file with these contents at `path`, in a mount namespace of its own; nobody else sees it.
+    ///
+    /// Something must be at the path: a file, or a link to one. Its place in the memory of the kernel is given back
+    /// when the last process in that mount namespace is gone.
+    #[must_use]
+    pub fn replace_file(mut self, path: CString, contents: Vec<u8>) -> Self {
+        self.replacement = Some(Replacement::new(path, contents));
         self
     }
 
@@ -80,8 +99,9 @@ impl EnterOptions {
         let enter = move || self.enter();
         #[expect(unsafe_code, reason = "there is no safe way to run code between fork and exec")]
         // SAFETY: between fork and exec only async-signal-safe calls are allowed, and no memory may be
-        // allocated. `enter` makes the system calls setns, prctl and getppid, builds errors from plain
-        // numbers, takes no lock, and panics nowhere. Its descriptors are owned by the closure, hence open.
+        // allocated. `enter` makes the system calls setns, unshare, mount, umount2, open, write, close, prctl and
+        // getppid, builds errors from plain numbers, takes no lock, and panics nowhere. Its descriptors and paths
+        // are owned by the closure, hence open and alive.
         unsafe {
             command.pre_exec(enter)
         };
@@ -92,6 +112,11 @@ impl EnterOptions {
             sys::enter(user_namespace.as_fd(), CloneFlags::CLONE_NEWUSER)?;
         }
         sys::enter(self.netns.as_fd(), CloneFlags::CLONE_NEWNET)?;
+        // After the user namespace, which has to own the mount namespace.
+        if let Some(replacement) = &self.replacement {
+            sys::leave(CloneFlags::CLONE_NEWNS)?;
+            replacement.mount()?;
+        }
         // After the user namespace, because a change of credentials clears the signal.
         match self.survival {
             Survival::Independent => Ok(()),

@@ -28,6 +28,7 @@ mod handle;
 mod named;
 pub mod private;
 mod privilege;
+mod replacement;
 mod sys;
 
 pub use command::EnterOptions;

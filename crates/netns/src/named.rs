@@ -21,6 +21,9 @@ use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 
 use crate::{Error, Netns};
 
+/// How many mounts over one name are taken away at a time.
+const MOUNTS_MAX: usize = 16;
+
 /// A directory in which namespaces are kept by name.
 ///
 /// Opened once and then used by descriptor, so nobody can put another directory in its place. It belongs to
@@ -113,10 +116,14 @@ impl NetnsDir {
     pub fn delete(&self, name: &SandboxName) -> Result<(), Error> {
         let failed = |errno: Errno| Error::Delete { name: name.clone(), source: errno.into() };
         let flags = MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
-        match umount2(&self.here().join(name.as_str()), flags) {
-            // Not a mount point, or not there: someone came before us, or never got further.
-            Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => {}
-            Err(errno) => return Err(failed(errno)),
+        for _ in 0..MOUNTS_MAX {
+            match umount2(&self.here().join(name.as_str()), flags) {
+                // Somebody may have mounted something over ours, which a file cannot be removed under.
+                Ok(()) => {}
+                // Not a mount point, or not there: someone came before us, or never got further.
+                Err(Errno::EINVAL | Errno::ENOENT) => break,
+                Err(errno) => return Err(failed(errno)),
+            }
         }
         match self.unlink(name) {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),

@@ -3,10 +3,7 @@
 use std::path::PathBuf;
 
 use netloft_netns::Netns;
-use netloft_types::{Endpoint, Network};
-
-use crate::bridge::{self, Decided};
-use crate::kernel::SandboxNetns;
+use netloft_types::Endpoint;
 
 /// An endpoint of this host, with the namespace of its sandbox.
 ///
@@ -21,20 +18,6 @@ pub struct Attached {
     pub netns: Netns,
     /// Where other processes can open the sandbox's namespace, while the sandbox is attached.
     pub netns_path: PathBuf,
-}
-
-impl Attached {
-    pub(crate) fn new(network: &Network, decided: &Decided, netns: SandboxNetns) -> Self {
-        let endpoint = Endpoint {
-            id: decided.id,
-            network: network.name.clone(),
-            sandbox: decided.sandbox.clone(),
-            interface: decided.interface.clone(),
-            host_link: bridge::host_link(decided.id),
-            mac: decided.mac,
-            addresses: decided.addresses.clone(),
-            gateways: bridge::gateways(network),
-        };
-        Self { endpoint, netns: netns.handle, netns_path: netns.path }
-    }
+    /// What was remembered with [`Host::annotate`](crate::Host::annotate).
+    pub note: Option<String>,
 }

@@ -3,9 +3,13 @@
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
+use std::path::PathBuf;
 
-use netloft_types::{EndpointId, InterfaceName, Invalid, MacAddr, NetworkName, SandboxName, Subnet};
+use netloft_types::{
+    EndpointId, Family, InterfaceName, Invalid, MacAddr, NetworkName, PublishSpec, SandboxName, Subnet,
+};
 
+use crate::journal::JournalError;
 use crate::kernel::KernelError;
 use crate::plan::{Failure, Leftover};
 
@@ -24,6 +28,30 @@ pub enum Error {
     /// The thread that does the kernel work could not be started.
     #[error("cannot start the thread that does the kernel work")]
     StartThread(#[source] io::Error),
+    /// The journal cannot be used, or what is about to be done cannot be written to it.
+    #[error("cannot use the journal")]
+    Journal(#[from] JournalError),
+    /// The journal failed for several calls at once; the first of them says why.
+    #[error("the journal failed: see the log, and try again")]
+    JournalFailed,
+    /// A journal is of no use for sandboxes that nobody can find again.
+    #[error("a journal needs a directory for the namespaces of sandboxes: set netns_dir")]
+    NetnsDirNeeded,
+    /// The packet filter cannot be told what passes.
+    #[error("cannot tell the packet filter what passes")]
+    Filter(#[source] KernelError),
+    /// The host cannot be made to forward packets.
+    #[error("cannot have the host forward {family}")]
+    Forward {
+        /// The family.
+        family: Family,
+        /// Why.
+        #[source]
+        source: KernelError,
+    },
+    /// A value makes no sense for this network.
+    #[error(transparent)]
+    Invalid(Invalid),
     /// The host was closed.
     #[error("the host is closed")]
     Closed,
@@ -50,8 +78,8 @@ pub enum Error {
         /// What is attached, in order of id.
         endpoints: Vec<EndpointId>,
     },
-    /// Every sandbox has a loopback interface.
-    #[error("interface {interface} is in every sandbox already: choose another name")]
+    /// The sandbox has an interface of that name: every one has a loopback interface.
+    #[error("interface {interface} is in the sandbox already: choose another name")]
     InterfaceTaken {
         /// The interface.
         interface: InterfaceName,
@@ -113,7 +141,38 @@ pub enum Error {
         #[source]
         source: Leftover,
     },
-    /// For now a sandbox is attached to one network.
+    /// Nothing can be chosen for a network that shares a link of the host.
+    #[error("network {network} needs a subnet: that of the link it shares")]
+    SubnetNeeded {
+        /// The network.
+        network: NetworkName,
+    },
+    /// The driver of a network cannot do something.
+    #[error("network {network} cannot {what}")]
+    Unsupported {
+        /// The network.
+        network: NetworkName,
+        /// What it cannot do, and what to do instead.
+        what: &'static str,
+    },
+    /// A port cannot be published.
+    #[error("cannot publish {spec}")]
+    Port {
+        /// What was asked for.
+        spec: PublishSpec,
+        /// Why, and what would do.
+        #[source]
+        source: netloft_ipam::Error,
+    },
+    /// A namespace was named for a sandbox that has one.
+    #[error("sandbox {sandbox} is attached already and has a namespace: do not name {netns}", netns = .netns.display())]
+    SandboxKnown {
+        /// The sandbox.
+        sandbox: SandboxName,
+        /// What was named.
+        netns: PathBuf,
+    },
+    /// A sandbox has one interface on each network.
     #[error("sandbox {sandbox} is attached to network {network} as endpoint {endpoint}: detach it first")]
     SandboxAttached {
         /// The sandbox.
@@ -219,8 +278,11 @@ impl Error {
             | Self::InterfaceTaken { .. }
             | Self::SubnetInUse { .. }
             | Self::SandboxAttached { .. }
+            | Self::SandboxKnown { .. }
             | Self::MacTaken { .. } => true,
-            Self::Subnet { source, .. } | Self::Address { source, .. } => source.is_conflict(),
+            Self::Subnet { source, .. } | Self::Address { source, .. } | Self::Port { source, .. } => {
+                source.is_conflict()
+            }
             Self::CreateNetwork { source, .. } | Self::Attach { source, .. } => source.error.is_conflict(),
             _ => false,
         }
@@ -229,8 +291,13 @@ impl Error {
     /// Whether what was asked for makes no sense, whatever else exists.
     pub fn is_invalid(&self) -> bool {
         match self {
-            Self::FamilyTwice { .. } | Self::AddressOutside { .. } | Self::SubnetTwice { .. } => true,
-            Self::Subnet { source, .. } | Self::Address { source, .. } => {
+            Self::FamilyTwice { .. }
+            | Self::AddressOutside { .. }
+            | Self::SubnetTwice { .. }
+            | Self::SubnetNeeded { .. }
+            | Self::Unsupported { .. }
+            | Self::Invalid(_) => true,
+            Self::Subnet { source, .. } | Self::Address { source, .. } | Self::Port { source, .. } => {
                 !source.is_conflict() && !source.is_exhausted()
             }
             _ => false,
@@ -240,7 +307,9 @@ impl Error {
     /// Whether this process may not do it.
     pub fn is_permission_denied(&self) -> bool {
         match self {
-            Self::Open(source) | Self::ReadHost(source) => source.is_permission_denied(),
+            Self::Open(source) | Self::ReadHost(source) | Self::Filter(source) => {
+                source.is_permission_denied()
+            }
             Self::CreateNetwork { source, .. } | Self::Attach { source, .. } => {
                 source.error.is_permission_denied()
             }
@@ -251,7 +320,10 @@ impl Error {
     /// Whether the same call can succeed after something is detached or removed.
     pub fn is_exhausted(&self) -> bool {
         match self {
-            Self::Subnet { source, .. } | Self::Address { source, .. } => source.is_exhausted(),
+            Self::Subnet { source, .. } | Self::Address { source, .. } | Self::Port { source, .. } => {
+                source.is_exhausted()
+            }
+            Self::Attach { source, .. } => source.error.is_exhausted(),
             _ => false,
         }
     }

@@ -9,13 +9,14 @@
 //!
 //! ```
 //! use netloft_network::testing::FakeKernel;
-//! use netloft_network::Host;
+//! use netloft_network::{Host, HostOptions};
 //! use netloft_types::{AttachSpec, NetworkSpec};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let kernel = FakeKernel::new()?;
-//! let host = Host::open_over(Box::new(kernel.clone()), vec!["10.89.0.0/16".parse()?])?;
+//! let options = HostOptions { default_pools: vec!["10.89.0.0/16".parse()?], ..HostOptions::default() };
+//! let host = Host::open_over(Box::new(kernel.clone()), options)?;
 //!
 //! host.create_network(NetworkSpec::new("blue".parse()?)).await?;
 //! let endpoint = host.attach(AttachSpec::new("blue".parse()?, "api-1".parse()?)).await?.endpoint;
@@ -52,14 +53,20 @@
 //! network on, filled up while nobody waits. The ninth sandbox in a row waits for its own.
 
 mod attached;
-mod bridge;
+mod doctor;
+mod driver;
 mod error;
 mod host;
+mod journal;
 pub mod kernel;
 pub mod plan;
+mod record;
 mod state;
 pub mod testing;
 
 pub use attached::Attached;
+pub use doctor::Finding;
 pub use error::Error;
 pub use host::{Host, HostOptions};
+pub use journal::JournalError;
+pub use kernel::Stray;

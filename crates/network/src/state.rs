@@ -1,28 +1,36 @@
 //! What this host has, and every change to it. Blocking; owned by one thread.
 
+mod change;
 mod claim;
+mod doctor;
+mod incidents;
 mod networks;
+mod reconcile;
+#[cfg(test)]
+mod restart_tests;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
-use std::time::Duration;
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
 
-use netloft_ipam::{Pool, Space};
-use netloft_types::{AttachSpec, EndpointId, MacAddr, Network, NetworkName, SandboxName, Subnet};
-use tracing::{debug, info, warn};
+use netloft_ipam::{Pool, Ports, PortsOptions, Space};
+use netloft_nft::Fact;
+use netloft_types::{EndpointId, Family, MacAddr, NetworkName, SandboxName, Subnet};
+use tokio::sync::mpsc::UnboundedSender;
+use tracing::{debug, warn};
 
+pub(crate) use self::change::{Change, Outcome};
+pub(crate) use self::networks::CARVED_PREFIX_LEN;
 use crate::attached::Attached;
-use crate::bridge::{self, Decided};
+use crate::driver;
 use crate::error::{Error, chain};
+use crate::journal::{Entry, Journal};
 use crate::kernel::{Kernel, SandboxNetns};
-use crate::plan::{Applied, Failure, Leftover, Plan, Step};
-pub(crate) use networks::CARVED_PREFIX_LEN;
-
-/// Links that may wait to be deleted before a detach waits for it: the 20 ms that it takes are then spread over so
-/// many that none of them notices.
-const CUT_MAX: usize = 256;
+use crate::plan::{Applied, Leftover};
+use crate::record::{EndpointRecord, NetworkRecord, Phase, RestRecord};
 
 /// How long nothing must happen before something is made ahead of need, which takes half a millisecond: longer than a
 /// caller takes for the next of many calls in a row, for which it would be in the way.
@@ -31,61 +39,102 @@ const BREATH: Duration = Duration::from_millis(2);
 /// How long nothing must happen before we tidy up: long enough not to get in the way of the next of many calls.
 const QUIET: Duration = Duration::from_millis(200);
 
+/// How many released addresses the journal remembers when their rest is over, so that whoever comes back gets them again.
+const RESTS_MAX: usize = 4_096;
+
 /// How long to wait after tidying up failed, for another try and another line in the log.
 const SULK: Duration = Duration::from_secs(10);
 
+/// What a host is to do, beside the kernel it does it with.
+#[derive(Debug, Clone)]
+pub(crate) struct Policy {
+    /// What subnets are carved from.
+    pub(crate) default_pools: Vec<Subnet>,
+    /// What IPv6 subnets are carved from.
+    pub(crate) unique_local: Subnet,
+    /// How long an address rests after its release.
+    pub(crate) rest: Duration,
+    /// Whether a host that lets nobody in also keeps published ports to itself.
+    pub(crate) respect_firewall: bool,
+}
+
 /// The networks and endpoints of a host.
+#[expect(clippy::struct_excessive_bools, reason = "each says that something of its own is due")]
 pub(crate) struct State {
     kernel: Box<dyn Kernel>,
-    default_pools: Vec<Subnet>,
+    journal: Option<Journal>,
+    policy: Policy,
     space: Space,
+    ports: Ports,
     networks: BTreeMap<NetworkName, NetworkEntry>,
     endpoints: BTreeMap<EndpointId, EndpointEntry>,
-    sandboxes: BTreeMap<SandboxName, (NetworkName, EndpointId)>,
+    sandboxes: BTreeMap<SandboxName, SandboxEntry>,
+    /// The families that the host forwards only because of us.
+    forwarded: BTreeSet<Family>,
+    /// What rests, oldest first.
+    resting: BTreeMap<(u64, NetworkName, IpAddr), RestRecord>,
     /// What nobody will ask us to undo again: calls that failed and could not be unwound.
     debris: Vec<Debris>,
-    /// How many links were cut since the last reaping.
-    cut: usize,
+    /// Addresses released since the last reaping.
+    released: Vec<IpAddr>,
+    /// Whether links were cut since the last reaping.
+    is_reaping_due: bool,
     did_tidying_fail: bool,
     is_stock_short: bool,
     is_closed: bool,
+    /// Who is told of endpoints that are lost.
+    mourners: Vec<UnboundedSender<EndpointId>>,
 }
 
 struct NetworkEntry {
-    network: Network,
+    record: NetworkRecord,
     /// One for each segment, in the same order.
     pools: Vec<Pool>,
     macs: BTreeMap<MacAddr, EndpointId>,
-    made: Applied,
+    /// What is left of it after it could not be removed wholly.
+    left: Option<Applied>,
 }
 
 struct EndpointEntry {
-    attached: Attached,
-    decided: Decided,
-    made: Applied,
+    record: EndpointRecord,
+    /// What is left of it after it could not be detached wholly.
+    left: Option<Applied>,
+}
+
+struct SandboxEntry {
+    /// Absent until its namespace is made.
+    netns: Option<SandboxNetns>,
+    endpoints: BTreeSet<EndpointId>,
 }
 
 struct Debris {
     made: Applied,
     /// Stays claimed until all is undone, for a device that could not be cut may still answer for its address.
-    claimed: Option<Decided>,
+    claimed: Option<EndpointRecord>,
 }
 
 impl State {
-    pub(crate) fn new(kernel: Box<dyn Kernel>, default_pools: Vec<Subnet>) -> Self {
-        Self {
+    pub(crate) fn new(mut kernel: Box<dyn Kernel>, policy: Policy) -> Result<Self, Error> {
+        let reserved = kernel.reserved_ports().map_err(Error::Open)?;
+        Ok(Self {
             kernel,
-            default_pools,
+            journal: None,
+            policy,
             space: Space::default(),
+            ports: Ports::new(&PortsOptions { reserved, ..PortsOptions::default() }),
             networks: BTreeMap::new(),
             endpoints: BTreeMap::new(),
             sandboxes: BTreeMap::new(),
+            forwarded: BTreeSet::new(),
+            resting: BTreeMap::new(),
             debris: Vec::new(),
-            cut: 0,
+            released: Vec::new(),
+            is_reaping_due: false,
             did_tidying_fail: false,
             is_stock_short: false,
             is_closed: false,
-        }
+            mourners: Vec::new(),
+        })
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -93,92 +142,71 @@ impl State {
     }
 
     pub(crate) fn endpoints(&self) -> Vec<Attached> {
-        let entries = self.endpoints.values();
-        entries.map(|entry| entry.attached.clone()).collect()
+        let made = self.endpoints.values().filter(|entry| entry.record.phase == Phase::Made);
+        made.filter_map(|entry| self.attached(&entry.record)).collect()
     }
 
-    pub(crate) fn attach(&mut self, spec: &AttachSpec) -> Result<Attached, Error> {
-        self.is_stock_short = true;
-        let (network, decided) = self.claim(spec)?;
-        let plan = bridge::plan_endpoint(&network, &decided);
-        match self.carry_out(plan, &decided.sandbox) {
-            Ok((made, netns)) => {
-                let attached = Attached::new(&network, &decided, netns);
-                info!(endpoint = %decided.id, "attached");
-                debug!(endpoint = %decided.id, network = %network.name, sandbox = %decided.sandbox, "attached");
-                let entry = EndpointEntry { attached: attached.clone(), decided, made };
-                self.endpoints.insert(attached.endpoint.id, entry);
-                Ok(attached)
-            }
-            Err(failure) => {
-                let (network, sandbox) = (network.name, decided.sandbox.clone());
-                self.cut += 1;
-                self.give_up(failure.left.as_ref(), Some(decided));
-                Err(Error::Attach { network, sandbox, source: failure })
-            }
+    /// Remembers a note with an endpoint, in place of the one before.
+    pub(crate) fn annotate(&mut self, id: EndpointId, note: String) -> Result<(), Error> {
+        let made = self.endpoints.get_mut(&id).filter(|entry| entry.record.phase == Phase::Made);
+        let entry = made.ok_or(Error::NoSuchEndpoint { endpoint: id })?;
+        let record = EndpointRecord { note: Some(note), ..entry.record.clone() };
+        if let Some(journal) = &mut self.journal {
+            journal.write(vec![Entry::PutEndpoint(Box::new(record.clone()))])?;
         }
-    }
-
-    fn carry_out(
-        &mut self,
-        plan: Plan,
-        sandbox: &SandboxName,
-    ) -> Result<(Applied, SandboxNetns), Box<Failure>> {
-        let made = plan.apply(&mut *self.kernel)?;
-        match self.kernel.sandbox(sandbox) {
-            Ok(netns) => Ok((made, netns)),
-            Err(error) => Err(Box::new(Failure {
-                step: Step::CreateNetns { sandbox: sandbox.clone() },
-                error,
-                left: made.undo(&mut *self.kernel).err(),
-            })),
-        }
-    }
-
-    /// Cuts an endpoint off, then gives its addresses back, then forgets it. In this order: when an address can be
-    /// given to another, no device is left that would answer for it, for one that is down does not. The device itself
-    /// and the namespace go afterwards, when the kernel gets round to it.
-    pub(crate) fn detach(&mut self, id: EndpointId) -> Result<(), Error> {
-        let entry = self.endpoints.get_mut(&id).ok_or(Error::NoSuchEndpoint { endpoint: id })?;
-        self.cut += 1;
-        if let Err(source) = mem::take(&mut entry.made).undo(&mut *self.kernel) {
-            entry.made = source.remaining();
-            return Err(Error::Detach { endpoint: id, source });
-        }
-        if let Some(entry) = self.endpoints.remove(&id) {
-            self.release(&entry.decided);
-        }
-        info!(endpoint = %id, "detached");
-        if self.cut >= CUT_MAX {
-            self.reap_or_warn();
-        }
+        entry.record = record;
         Ok(())
+    }
+
+    fn attached(&self, record: &EndpointRecord) -> Option<Attached> {
+        let network = &self.networks.get(&record.network)?.record.network;
+        let netns = self.sandboxes.get(&record.sandbox)?.netns.clone()?;
+        Some(Attached {
+            endpoint: record.endpoint(network),
+            netns: netns.handle,
+            netns_path: netns.path,
+            note: record.note.clone(),
+        })
     }
 
     /// Detaches an endpoint that nobody took.
     pub(crate) fn discard(&mut self, id: EndpointId) {
         debug!(endpoint = %id, "nobody took it");
-        if let Err(Error::Detach { source, .. }) = self.detach(id)
-            && let Some(entry) = self.endpoints.remove(&id)
-        {
-            self.give_up(Some(&source), Some(entry.decided));
+        for outcome in self.carry_out(vec![Change::Detach(id)]) {
+            if let Outcome::Detached(Err(Error::Detach { source, .. })) = outcome
+                && let Some(entry) = self.endpoints.remove(&id)
+            {
+                self.give_up(Some(&source), Some(entry.record));
+            }
         }
     }
 
     /// Detaches everything and removes every network, going on past errors.
     pub(crate) fn close(&mut self) -> Result<(), Error> {
-        let mut failures = Vec::new();
-        let endpoints: Vec<EndpointId> = self.endpoints.keys().copied().collect();
-        failures.extend(endpoints.into_iter().filter_map(|id| self.detach(id).err()));
+        let detach = self.endpoints.keys().copied().map(Change::Detach).collect();
+        let mut failures: Vec<Error> =
+            self.carry_out(detach).into_iter().filter_map(Outcome::into_error).collect();
         failures.extend(self.tidy());
         let networks: Vec<NetworkName> = self.networks.keys().cloned().collect();
         failures.extend(networks.iter().filter_map(|name| self.remove_network(name).err()));
+        failures.extend(self.catch_up().err());
         if failures.is_empty() {
             self.is_closed = true;
             Ok(())
         } else {
             Err(Error::Close { failures })
         }
+    }
+
+    /// Stops without taking anything away; the next one to open the journal takes over. Without a journal nobody
+    /// could, so everything is taken away.
+    pub(crate) fn leave(&mut self) -> Result<(), Error> {
+        if self.journal.is_none() {
+            return self.close();
+        }
+        self.catch_up()?;
+        self.is_closed = true;
+        Ok(())
     }
 
     /// How long nothing must happen before [`State::use_quiet`] is due; `None` if there is nothing to do.
@@ -205,7 +233,8 @@ impl State {
 
     /// How long nothing must happen before [`State::tidy_or_warn`] is due; `None` if there is nothing to tidy up.
     fn tidy_after(&self) -> Option<Duration> {
-        let is_tidy = self.cut == 0 && self.debris.is_empty();
+        let is_behind = self.journal.as_ref().is_some_and(Journal::is_behind);
+        let is_tidy = !self.is_reaping_due && self.debris.is_empty() && !is_behind;
         let patience = if self.did_tidying_fail { SULK } else { QUIET };
         (!is_tidy).then_some(patience)
     }
@@ -226,32 +255,88 @@ impl State {
             self.give_up(outcome.as_ref().err(), claimed);
             failures.extend(outcome.map_err(Error::Unwind).err());
         }
-        if self.cut > 0 {
+        if self.is_reaping_due {
             failures.extend(self.reap().err());
         }
+        failures.extend(self.catch_up().err());
         failures
     }
 
     fn reap(&mut self) -> Result<(), Error> {
-        self.kernel.reap().map_err(Error::Reap)?;
-        self.cut = 0;
+        self.kernel.reap(&self.released).map_err(Error::Reap)?;
+        self.released.clear();
+        self.is_reaping_due = false;
         Ok(())
     }
 
-    fn reap_or_warn(&mut self) {
-        if let Err(error) = self.reap() {
-            self.did_tidying_fail = true;
-            warn!(error = chain(&error), "deleting links failed");
+    /// Writes what was put off.
+    fn catch_up(&mut self) -> Result<(), Error> {
+        let now = millis(SystemTime::now());
+        while self.resting.len() > RESTS_MAX
+            && let Some(oldest) = self.resting.first_entry()
+            && oldest.key().0 <= now
+        {
+            let record = oldest.remove();
+            if let Some(journal) = &mut self.journal {
+                journal.write_later([Entry::DeleteRest(record)]);
+            }
+        }
+        match &mut self.journal {
+            Some(journal) if journal.is_behind() => Ok(journal.write(Vec::new())?),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes to the journal, if there is one; when this returns it is on disk.
+    fn commit(&mut self, entries: Vec<Entry>) -> Result<(), Error> {
+        match &mut self.journal {
+            Some(journal) if !entries.is_empty() => Ok(journal.write(entries)?),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes to the journal, if there is one, with the next transaction.
+    fn commit_later(&mut self, entries: impl IntoIterator<Item = Entry>) {
+        if let Some(journal) = &mut self.journal {
+            journal.write_later(entries);
         }
     }
 
     /// Forgets something that is undone; keeps what is not, to try again.
-    fn give_up(&mut self, left: Option<&Leftover>, claimed: Option<Decided>) {
+    fn give_up(&mut self, left: Option<&Leftover>, claimed: Option<EndpointRecord>) {
         if let Some(left) = left {
             let made = left.remaining();
             self.debris.push(Debris { made, claimed });
-        } else if let Some(decided) = claimed {
-            self.release(&decided);
+        } else if let Some(record) = claimed {
+            self.release(&record);
+            self.commit_later([Entry::DeleteEndpoint(record.id)]);
         }
     }
+
+    /// Everything that the packet filter has to know.
+    fn facts(&self) -> BTreeSet<Fact> {
+        let networks = self.networks.values().filter(|entry| entry.record.phase == Phase::Made);
+        let of_networks =
+            networks.flat_map(|entry| driver::of(&entry.record.network).network_facts(&entry.record.network));
+        let endpoints = self.endpoints.values().filter(|entry| entry.record.phase == Phase::Made);
+        let of_endpoints = endpoints.flat_map(|entry| {
+            let network = &self.networks[&entry.record.network].record.network;
+            driver::of(network).endpoint_facts(&entry.record)
+        });
+        // The host forwards only because of us: it is no router between the others.
+        let closed = self.forwarded.iter().copied().map(Fact::ClosedToStrangers);
+        of_networks.chain(of_endpoints).chain(closed).collect()
+    }
+
+    /// Has the packet filter know everything it has to.
+    pub(crate) fn establish(&mut self) -> Result<(), Error> {
+        let facts = self.facts();
+        self.kernel.establish(&facts).map_err(Error::Filter)
+    }
+}
+
+/// Milliseconds since 1970; a clock before that counts as 1970.
+fn millis(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

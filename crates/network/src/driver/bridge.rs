@@ -1,103 +1,128 @@
 //! The bridge driver: a network is a bridge on the host, an endpoint is a veth pair.
-//!
-//! A pure planner: it turns a network or an endpoint, all of whose names and addresses are decided, into a
-//! [`Plan`]. A `Driver` trait would have exactly these functions; it waits for the second kind of network.
 
 use std::iter;
 use std::net::IpAddr;
 
-use netloft_link::{BridgeSpec, Family, Ipv6, Prohibition};
+use netloft_link::{BridgeSpec, Prohibition};
+use netloft_nft::{Fact, Guard, Publication};
 use netloft_types::{
-    EndpointId, InterfaceAddr, InterfaceName, MacAddr, Mtu, Network, NetworkName, SandboxName, Segment,
+    Driver as Kind, EndpointId, Family, InterfaceAddr, InterfaceName, MacAddr, Mtu, Network, NetworkName,
+    PublishedPort, Segment,
 };
 
+use super::{Driver, configure_inside, ipv6, on_link};
 use crate::plan::{Plan, Step, Veth};
+use crate::record::{EndpointRecord, hash};
 
-/// Where the rules that prohibit forwarding from our bridges stand among the host's.
+/// Where the rules that prohibit forwarding from the bridges of internal networks stand among the host's.
 ///
 /// After the rule for local addresses, so that sandboxes reach their gateway: it is at 0, or at 100 where Cilium moved
 /// it. Before whatever leads packets to a table of routes: the main table at 32766, and what virtual private networks
 /// and container networks put in front of it, from 500 upwards. A rule of an administrator that is to let something
 /// through has room in between.
-const PROHIBITION_PRIORITY: u32 = 110;
+pub(crate) const PROHIBITION_PRIORITY: u32 = 110;
 
 /// What tells our rules from others: a number that no routing daemon has in `rt_protos` of iproute2.
-const PROTOCOL: u8 = 110;
+pub(crate) const PROTOCOL: u8 = 110;
 
-/// What is decided about an endpoint before the kernel hears of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Decided {
-    pub(crate) id: EndpointId,
-    pub(crate) network: NetworkName,
-    pub(crate) sandbox: SandboxName,
-    pub(crate) interface: InterfaceName,
-    pub(crate) mac: MacAddr,
-    /// One of each segment of the network, in the same order.
-    pub(crate) addresses: Vec<InterfaceAddr>,
-}
+pub(super) struct Bridge;
 
-/// Plans a network.
-pub(crate) fn plan_network(network: &Network) -> Plan {
-    let gateway = |segment: &Segment| on_link(segment.gateway(), segment);
-    let bridge = BridgeSpec {
-        name: network.bridge.clone(),
-        mac: network.bridge_mac,
-        mtu: network.mtu.map(Mtu::bytes),
-        alias: format!("netloft:{}", network.name),
-        addresses: network.segments.iter().map(gateway).collect(),
-    };
-    let prohibitions = network.segments.iter().map(|segment| {
-        Step::ProhibitForwarding(Prohibition {
-            link: network.bridge.clone(),
-            family: if segment.subnet().is_ipv4() { Family::V4 } else { Family::V6 },
-            priority: PROHIBITION_PRIORITY,
-            protocol: PROTOCOL,
-        })
-    });
-    // The bridge first: that its name is free is known when it is there.
-    Plan::new(iter::once(Step::CreateBridge(bridge)).chain(prohibitions))
-}
+impl Driver for Bridge {
+    fn plan_network(&self, network: &Network) -> Plan {
+        let (name, mac) = bridge(network);
+        let gateway = |segment: &Segment| on_link(segment.gateway(), segment);
+        let create = Step::CreateBridge(BridgeSpec {
+            name: name.clone(),
+            mac,
+            mtu: network.mtu.map(Mtu::bytes),
+            alias: format!("netloft:{}", network.name),
+            addresses: network.segments.iter().map(gateway).collect(),
+        });
+        let segments = network.segments.iter().filter(|_| network.internal);
+        let prohibitions = segments.map(|segment| {
+            Step::ProhibitForwarding(Prohibition {
+                link: name.clone(),
+                family: Family::of(segment.subnet().first()),
+                priority: PROHIBITION_PRIORITY,
+                protocol: PROTOCOL,
+            })
+        });
+        let admit = Step::Admit { facts: self.network_facts(network) };
+        // The bridge first: that its name is free is known when it is there. Nothing is plugged into it yet.
+        Plan::new(iter::once(create).chain(prohibitions).chain([admit]))
+    }
 
-/// Plans an endpoint in a sandbox that is new.
-pub(crate) fn plan_endpoint(network: &Network, endpoint: &Decided) -> Plan {
-    let host_link = host_link(endpoint.id);
-    Plan::new([
-        Step::CreateNetns { sandbox: endpoint.sandbox.clone() },
-        Step::CreateVeth(Veth {
+    fn network_facts(&self, network: &Network) -> Vec<Fact> {
+        vec![Fact::Bridge(netloft_nft::Bridge {
+            name: bridge(network).0,
+            subnets: network.segments.iter().map(Segment::subnet).collect(),
+            egress: !network.internal,
+            host_access: network.host_access,
+        })]
+    }
+
+    fn plan_endpoint(&self, network: &Network, endpoint: &EndpointRecord) -> Plan {
+        let host_link = host_link(endpoint.id);
+        let admit = Step::Admit { facts: self.endpoint_facts(endpoint) };
+        let create = Step::CreateVeth(Veth {
+            endpoint: endpoint.id,
             host_link: host_link.clone(),
             host_mac: host_mac(endpoint.id),
             alias: format!("netloft:{}/{}", network.name, endpoint.id),
-            bridge: network.bridge.clone(),
+            bridge: bridge(network).0,
             sandbox: endpoint.sandbox.clone(),
             interface: endpoint.interface.clone(),
             mac: endpoint.mac,
             mtu: network.mtu,
-        }),
-        Step::ConfigureInside {
-            sandbox: endpoint.sandbox.clone(),
-            host_link,
-            interface: endpoint.interface.clone(),
-            addresses: endpoint.addresses.clone(),
             ipv6: ipv6(network),
-            gateways: gateways(network),
-        },
-    ])
+        });
+        let bandwidth = endpoint.bandwidth;
+        let limit = bandwidth.is_limited().then_some(Step::Limit { host_link, bandwidth });
+        // The guard stands before there is anything to guard.
+        Plan::new([admit, create].into_iter().chain(limit).chain([configure_inside(network, endpoint)]))
+    }
+
+    fn endpoint_facts(&self, endpoint: &EndpointRecord) -> Vec<Fact> {
+        let guard = Fact::Guard(Guard {
+            port: host_link(endpoint.id),
+            mac: endpoint.mac,
+            addresses: endpoint.addresses.iter().map(|held| held.address()).collect(),
+        });
+        let published = |port: &PublishedPort| {
+            let targets = endpoint.addresses.iter().map(|held| held.address());
+            // One at an address of the host goes to that of the sandbox of the same family.
+            targets
+                .filter_map(|to| Publication::new(*port, to).ok())
+                .map(Fact::Publication)
+                .collect::<Vec<_>>()
+        };
+        iter::once(guard).chain(endpoint.ports.iter().flat_map(published)).collect()
+    }
+
+    fn host_link(&self, endpoint: EndpointId) -> Option<InterfaceName> {
+        Some(host_link(endpoint))
+    }
+
+    fn cannot(&self, endpoint: &EndpointRecord) -> Option<&'static str> {
+        let has_family = |address: IpAddr| {
+            endpoint
+                .addresses
+                .iter()
+                .any(|held: &InterfaceAddr| held.address().is_ipv4() == address.is_ipv4())
+        };
+        let is_stray = |port: &PublishedPort| port.address.is_some_and(|address| !has_family(address));
+        endpoint.ports.iter().any(is_stray).then_some(
+            "publish at an address of a family that the network has no subnet of: choose another address",
+        )
+    }
 }
 
-/// The next hops of the default routes of every sandbox of a network.
-pub(crate) fn gateways(network: &Network) -> Vec<IpAddr> {
-    network.segments.iter().map(Segment::gateway).collect()
-}
-
-/// IPv6 is on only with an IPv6 subnet: elsewhere it is off in the sandboxes and on the bridge.
-fn ipv6(network: &Network) -> Ipv6 {
-    if network.has_ipv6() { Ipv6::On } else { Ipv6::Off }
-}
-
-/// An address of a segment as an interface has it.
-pub(crate) fn on_link(address: IpAddr, segment: &Segment) -> InterfaceAddr {
-    InterfaceAddr::new(address, segment.subnet().prefix_len())
-        .expect("a subnet's prefix fits addresses of its family")
+/// The name and the Ethernet address of a network's bridge.
+fn bridge(network: &Network) -> (InterfaceName, MacAddr) {
+    match &network.driver {
+        Kind::Bridge { bridge, mac } => (bridge.clone(), *mac),
+        _ => unreachable!("a network is planned by the driver it is made of"),
+    }
 }
 
 /// The name of a network's bridge if none is chosen: `nl-` and the name, where that fits. A longer name is cut and
@@ -113,7 +138,7 @@ pub(crate) fn bridge_name(network: &NetworkName) -> InterfaceName {
 }
 
 /// The name of the host end of an endpoint's link.
-pub(crate) fn host_link(id: EndpointId) -> InterfaceName {
+fn host_link(id: EndpointId) -> InterfaceName {
     format!("nl{:012x}", id.number() >> 16).parse().expect("14 letters and digits are a legal interface name")
 }
 
@@ -121,55 +146,11 @@ fn host_mac(id: EndpointId) -> MacAddr {
     MacAddr::local(!id.number())
 }
 
-/// The Ethernet address of an endpoint, if none is chosen: a function of its network and its first address.
-///
-/// Not of its id: when an address goes to another sandbox, whoever remembers the Ethernet address that went with it
-/// is still right. With another one, a neighbour whose entry is stale would talk to nobody for some eight seconds
-/// until it asks again. Within an IPv4 network it is unique because the address is.
-pub(crate) fn derived_mac(network: &NetworkName, first: IpAddr) -> MacAddr {
-    let network = hash(network.as_str().as_bytes());
-    let bits = match first {
-        IpAddr::V4(address) => (network << 32) | u64::from(address.to_bits()),
-        IpAddr::V6(address) => network ^ hash(&address.octets()),
-    };
-    MacAddr::local(bits)
-}
-
-/// FNV-1a: short, and the same in every release.
-fn hash(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::plan::Undo;
-
-    #[test]
-    fn an_endpoint_is_cut_off_before_its_namespace_is_dropped() {
-        let network = Network {
-            name: "blue".parse().unwrap(),
-            segments: vec![Segment::new("10.89.0.0/24".parse().unwrap()).unwrap()],
-            mtu: None,
-            bridge: "nl-blue".parse().unwrap(),
-            bridge_mac: MacAddr::local(1),
-        };
-        let endpoint = Decided {
-            id: EndpointId::from_number(7),
-            network: network.name.clone(),
-            sandbox: "api".parse().unwrap(),
-            interface: "eth0".parse().unwrap(),
-            mac: MacAddr::local(2),
-            addresses: vec!["10.89.0.2/24".parse().unwrap()],
-        };
-        let plan = plan_endpoint(&network, &endpoint);
-        let undos: Vec<Undo> = plan.steps().iter().rev().filter_map(Step::undo).collect();
-        assert!(matches!(undos[..], [Undo::CutVeth { .. }, Undo::DropNetns { .. }]), "{undos:?}");
-    }
 
     #[test]
     fn bridge_names_fit_and_differ() {
@@ -185,16 +166,5 @@ mod tests {
     fn host_links_are_named_by_the_first_twelve_digits_of_the_id() {
         let id: EndpointId = "0123456789abcdef".parse().unwrap();
         assert_eq!(host_link(id).as_str(), "nl0123456789ab");
-    }
-
-    #[test]
-    fn an_address_keeps_its_mac_and_no_other_address_of_the_network_has_it() {
-        let network: NetworkName = "blue".parse().unwrap();
-        let address = |last: u8| IpAddr::from([10, 89, 0, last]);
-        let macs: BTreeSet<MacAddr> = (0..=255).map(|last| derived_mac(&network, address(last))).collect();
-        assert_eq!(macs.len(), 256);
-        assert_eq!(derived_mac(&network, address(2)), derived_mac(&network, address(2)));
-        let other: NetworkName = "green".parse().unwrap();
-        assert_ne!(derived_mac(&network, address(2)), derived_mac(&other, address(2)));
     }
 }

@@ -1,16 +1,28 @@
-//! The real kernel: namespaces by `netloft-netns`, links and rules by `netloft-link`.
+//! The real kernel: namespaces by `netloft-netns`, links and rules by `netloft-link`, the packet filter by `netloft-nft`.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::num::NonZeroU32;
+mod adopt;
+mod host;
+mod reaper;
+mod watch;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::path::Path;
 
-use netloft_link::{BridgeSpec, Conn, InsideSpec, LinkGroup, LinkIndex, VethSpec};
+use netloft_link::{
+    BridgeSpec, Conn, InsideSpec, LinkGroup, LinkIndex, MacvlanSpec, Route, ShapeSpec, Switch, Sysctl,
+    VethSpec,
+};
 use netloft_netns::{Enterer, Netns, NetnsDir};
-use netloft_types::{InterfaceAddr, InterfaceName, MacAddr, Mtu, SandboxName, Subnet};
+use netloft_nft::{Fact, Firewall};
+use netloft_types::{
+    Bandwidth, EndpointId, Family, InterfaceName, MacAddr, Mtu, Port, PortRange, Protocol, Rate, SandboxName,
+};
 
-use super::{Kernel, KernelError, SandboxNetns};
-use crate::plan::{Step, Undo, Veth};
+use self::reaper::Reaper;
+use super::{HostFacts, Kernel, KernelError, SandboxNetns, Stray, Survey, Watch};
+use crate::plan::{Inside, Macvlan, Step, Undo, Veth};
 
 /// The group of links that were cut and wait to be deleted: "nloft" squeezed into 32 bits, which nobody picks
 /// by chance.
@@ -24,17 +36,29 @@ const STOCK_LEN: usize = 8;
 ///
 /// Keeps one netlink socket open in the host's namespace and one thread for entering sandboxes, and remembers
 /// what it made: an attachment looks nothing up. A few namespaces are kept in stock; one that a sandbox had is never
-/// given to another.
+/// given to another. Links that were cut are deleted by a thread of its own, because that waits for the kernel some
+/// 20 ms and more.
 pub struct LinuxKernel {
-    conn: Conn,
+    host: Netns,
     enterer: Enterer,
+    conn: Conn,
+    firewall: Firewall,
+    reaper: Reaper,
     netns_dir: Option<NetnsDir>,
     bridges: BTreeMap<InterfaceName, LinkIndex>,
-    /// The inner end of each pair we made, by the name of its host end.
-    inner_ends: BTreeMap<InterfaceName, LinkIndex>,
+    /// The link of each endpoint we made or adopted; its ends are unknown if it was adopted.
+    links: BTreeMap<EndpointId, Option<Ends>>,
     sandboxes: BTreeMap<SandboxName, Sandbox>,
     /// Connections to namespaces that no sandbox has yet.
     stock: Vec<Conn>,
+}
+
+/// The two ends of an endpoint's link.
+#[derive(Clone, Copy)]
+struct Ends {
+    /// In the host; a macvlan link has none.
+    host: Option<LinkIndex>,
+    inner: LinkIndex,
 }
 
 struct Sandbox {
@@ -50,10 +74,13 @@ impl LinuxKernel {
         let enterer = Enterer::new()?;
         Ok(Self {
             conn: Conn::open(&enterer, &host)?,
+            firewall: Firewall::open(&enterer, &host)?,
+            reaper: Reaper::start(&enterer, &host)?,
             netns_dir: netns_dir.map(NetnsDir::open).transpose()?,
             enterer,
+            host,
             bridges: BTreeMap::new(),
-            inner_ends: BTreeMap::new(),
+            links: BTreeMap::new(),
             sandboxes: BTreeMap::new(),
             stock: Vec::with_capacity(STOCK_LEN),
         })
@@ -62,12 +89,25 @@ impl LinuxKernel {
     fn create_bridge(&mut self, spec: &BridgeSpec) -> Result<(), KernelError> {
         let index = self.conn.create_bridge(spec)?;
         self.bridges.insert(spec.name.clone(), index);
+        if spec.addresses.iter().any(|held| held.address().is_ipv4()) {
+            // So that a published port answers at 127.0.0.1, too. What the sandboxes send there is dropped by the packet
+            // filter, which therefore comes first and goes last.
+            self.conn.set_route_localnet(&spec.name, Switch::On)?;
+        }
         Ok(())
     }
 
     fn create_netns(&mut self, sandbox: &SandboxName) -> Result<(), KernelError> {
         let conn = self.stock.pop().map_or_else(|| Conn::create_sandbox(&self.enterer), Ok)?;
-        let handle = conn.netns().clone();
+        self.name_sandbox(sandbox, conn.netns().clone(), Some(conn))
+    }
+
+    fn name_sandbox(
+        &mut self,
+        sandbox: &SandboxName,
+        handle: Netns,
+        conn: Option<Conn>,
+    ) -> Result<(), KernelError> {
         let path = if let Some(dir) = &self.netns_dir {
             dir.bind(sandbox, &handle)?;
             dir.path_of(sandbox)
@@ -75,7 +115,7 @@ impl LinuxKernel {
             handle.path()
         };
         let netns = SandboxNetns { handle, path };
-        self.sandboxes.insert(sandbox.clone(), Sandbox { netns, conn: Some(conn) });
+        self.sandboxes.insert(sandbox.clone(), Sandbox { netns, conn });
         Ok(())
     }
 
@@ -85,23 +125,92 @@ impl LinuxKernel {
             host_name: veth.host_link.clone(),
             host_mac: Some(veth.host_mac),
             bridge: *bridge,
+            isolated: false,
             alias: veth.alias.clone(),
             mtu: veth.mtu.map(Mtu::bytes),
             peer_netns: self.sandbox(&veth.sandbox)?.handle,
             peer_name: veth.interface.clone(),
             peer_mac: veth.mac,
         })?;
-        self.inner_ends.insert(veth.host_link.clone(), made.peer);
+        self.links.insert(veth.endpoint, Some(Ends { host: Some(made.host), inner: made.peer }));
         Ok(())
     }
 
-    fn configure_inside(&mut self, sandbox: &SandboxName, inside: &InsideSpec) -> Result<(), KernelError> {
-        let found = self.sandboxes.get_mut(sandbox).ok_or_else(|| missing("sandbox", sandbox))?;
-        let mut conn = match found.conn.take() {
-            Some(conn) => conn,
-            None => Conn::open(&self.enterer, &found.netns.handle)?,
+    fn create_macvlan(&mut self, macvlan: &Macvlan) -> Result<(), KernelError> {
+        let mut inside = self.conn_inside(&macvlan.sandbox)?;
+        let made = self.conn.create_macvlan(
+            &mut inside,
+            &MacvlanSpec {
+                parent: macvlan.parent.clone(),
+                name: macvlan.interface.clone(),
+                mac: macvlan.mac,
+                mtu: macvlan.mtu.map(Mtu::bytes),
+            },
+        )?;
+        self.links.insert(macvlan.endpoint, Some(Ends { host: None, inner: made }));
+        if let Some(sandbox) = self.sandboxes.get_mut(&macvlan.sandbox) {
+            sandbox.conn = Some(inside);
+        }
+        Ok(())
+    }
+
+    fn limit(&mut self, host_link: &InterfaceName, bandwidth: &Bandwidth) -> Result<(), KernelError> {
+        let link = self.conn.link(host_link)?.ok_or_else(|| missing("link", host_link))?;
+        let rate = |rate: Rate| {
+            let bits = NonZeroU64::new(rate.bits_per_second()).expect("a rate is at least 8 kbit/s");
+            netloft_link::Rate::from_bits_per_second(bits)
         };
-        Ok(conn.configure_inside(&self.enterer, inside)?)
+        self.conn.shape(&ShapeSpec {
+            link: link.index,
+            name: host_link.clone(),
+            ifb: ifb_of(host_link),
+            alias: link.alias.unwrap_or_default(),
+            to_sandbox: bandwidth.to_sandbox.map(rate),
+            from_sandbox: bandwidth.from_sandbox.map(rate),
+        })?;
+        Ok(())
+    }
+
+    fn configure_inside(&mut self, inside: &Inside) -> Result<(), KernelError> {
+        let ends = self.links.get(&inside.endpoint).copied().flatten();
+        let ends = ends.ok_or_else(|| missing("link", &inside.interface))?;
+        let route = |route: &netloft_types::RouteSpec| Route {
+            destination: route.destination,
+            gateway: route.via,
+            link: None,
+            metric: None,
+        };
+        let sysctls = inside.sysctls.iter().map(|(key, value)| Sysctl::new(key, value));
+        let spec = InsideSpec {
+            link: ends.inner,
+            name: inside.interface.clone(),
+            addresses: inside.addresses.clone(),
+            gateways: inside.gateways.clone(),
+            gateway_metric: inside.metric,
+            routes: inside.routes.iter().map(route).collect(),
+            ipv6: inside.ipv6,
+            sysctls: sysctls.collect::<Result<_, _>>()?,
+        };
+        let mut conn = self.conn_inside(&inside.sandbox)?;
+        conn.configure_inside(&self.enterer, &spec)?;
+        let addresses: Vec<IpAddr> = inside.announced.iter().map(|held| held.address()).collect();
+        if let (Some(port), Some(bridge)) = (ends.host, &inside.bridge) {
+            let bridge = *self.bridges.get(bridge).ok_or_else(|| missing("bridge", bridge))?;
+            self.conn.open_port(bridge, port)?;
+            self.conn.announce(&self.enterer, bridge, inside.mac, &addresses)?;
+        } else {
+            conn.announce(&self.enterer, ends.inner, inside.mac, &addresses)?;
+        }
+        Ok(())
+    }
+
+    /// A connection to the namespace of a sandbox: the one it was made with, or another.
+    fn conn_inside(&mut self, sandbox: &SandboxName) -> Result<Conn, KernelError> {
+        let found = self.sandboxes.get_mut(sandbox).ok_or_else(|| missing("sandbox", sandbox))?;
+        match found.conn.take() {
+            Some(conn) => Ok(conn),
+            None => Ok(Conn::open(&self.enterer, &found.netns.handle)?),
+        }
     }
 
     fn delete_bridge(&mut self, bridge: &InterfaceName, mac: MacAddr) -> Result<(), KernelError> {
@@ -113,11 +222,33 @@ impl LinuxKernel {
     }
 
     /// Looks the link up only if making it failed: one that was made is known, and one datagram cuts it.
-    fn cut_veth(&mut self, host_link: &InterfaceName, host_mac: MacAddr) -> Result<(), KernelError> {
-        if self.inner_ends.contains_key(host_link) || self.is_there(host_link, host_mac)? {
+    fn cut_veth(
+        &mut self,
+        endpoint: EndpointId,
+        host_link: &InterfaceName,
+        host_mac: MacAddr,
+    ) -> Result<(), KernelError> {
+        if self.links.contains_key(&endpoint) || self.is_there(host_link, host_mac)? {
             self.conn.cut(host_link, CORPSES)?;
         }
-        self.inner_ends.remove(host_link);
+        self.links.remove(&endpoint);
+        Ok(())
+    }
+
+    fn delete_macvlan(
+        &mut self,
+        endpoint: EndpointId,
+        sandbox: &SandboxName,
+        interface: &InterfaceName,
+        mac: MacAddr,
+    ) -> Result<(), KernelError> {
+        if self.sandboxes.contains_key(sandbox) {
+            let mut inside = self.conn_inside(sandbox)?;
+            if inside.link(interface)?.is_some_and(|link| link.mac == Some(mac)) {
+                inside.delete_link(interface)?;
+            }
+        }
+        self.links.remove(&endpoint);
         Ok(())
     }
 
@@ -131,6 +262,14 @@ impl LinuxKernel {
         Ok(())
     }
 
+    fn withdraw(&mut self, facts: &[Fact]) -> Result<(), KernelError> {
+        match self.firewall.change(&[], facts) {
+            // Without tables there is nothing that it knows.
+            Err(error) if !error.is_not_found() => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
     fn is_there(&mut self, name: &InterfaceName, mac: MacAddr) -> Result<bool, KernelError> {
         let link = self.conn.link(name)?;
         Ok(link.is_some_and(|link| link.mac == Some(mac)))
@@ -142,20 +281,17 @@ impl Kernel for LinuxKernel {
         match step {
             Step::CreateBridge(spec) => self.create_bridge(spec),
             Step::ProhibitForwarding(rule) => Ok(self.conn.ensure_prohibition(rule)?),
+            Step::Admit { facts } => Ok(self.firewall.change(facts, &[])?),
             Step::CreateNetns { sandbox } => self.create_netns(sandbox),
-            Step::CreateVeth(veth) => self.create_veth(veth),
-            Step::ConfigureInside { sandbox, host_link, interface, addresses, ipv6, gateways } => {
-                let link = self.inner_ends.get(host_link).ok_or_else(|| missing("link", host_link))?;
-                let inside = InsideSpec {
-                    link: *link,
-                    name: interface.clone(),
-                    addresses: addresses.clone(),
-                    gateways: gateways.clone(),
-                    routes: Vec::new(),
-                    ipv6: *ipv6,
-                };
-                self.configure_inside(sandbox, &inside)
+            Step::AdoptNetns { sandbox, path } => {
+                // From here on by the handle: whatever is put at the path later does not matter.
+                let handle = Netns::open(path)?;
+                self.name_sandbox(sandbox, handle, None)
             }
+            Step::CreateVeth(veth) => self.create_veth(veth),
+            Step::CreateMacvlan(macvlan) => self.create_macvlan(macvlan),
+            Step::Limit { host_link, bandwidth } => self.limit(host_link, bandwidth),
+            Step::ConfigureInside(inside) => self.configure_inside(inside),
         }
     }
 
@@ -163,13 +299,24 @@ impl Kernel for LinuxKernel {
         match undo {
             Undo::DeleteBridge { bridge, mac } => self.delete_bridge(bridge, *mac),
             Undo::PermitForwarding(rule) => Ok(self.conn.delete_prohibition(rule)?),
+            Undo::Withdraw { facts } => self.withdraw(facts),
             Undo::DropNetns { sandbox } => self.drop_netns(sandbox),
-            Undo::CutVeth { host_link, host_mac } => self.cut_veth(host_link, *host_mac),
+            Undo::CutVeth { endpoint, host_link, host_mac } => self.cut_veth(*endpoint, host_link, *host_mac),
+            Undo::DeleteMacvlan { endpoint, sandbox, interface, mac } => {
+                self.delete_macvlan(*endpoint, sandbox, interface, *mac)
+            }
+            Undo::Unlimit { host_link } => Ok(self.conn.cut(&ifb_of(host_link), CORPSES)?),
         }
     }
 
-    fn reap(&mut self) -> Result<(), KernelError> {
-        Ok(self.conn.reap(CORPSES)?)
+    fn reap(&mut self, released: &[IpAddr]) -> Result<(), KernelError> {
+        self.reaper.reap(released);
+        Ok(())
+    }
+
+    fn forget_connections(&mut self, addresses: &[IpAddr]) -> Result<(), KernelError> {
+        self.firewall.flush_connections(addresses)?;
+        Ok(())
     }
 
     fn stock_up(&mut self) -> Result<bool, KernelError> {
@@ -179,60 +326,76 @@ impl Kernel for LinuxKernel {
         Ok(self.stock.len() < STOCK_LEN)
     }
 
-    fn subnets_in_use(&mut self) -> Result<Vec<Subnet>, KernelError> {
-        let addresses = self.conn.addresses()?;
-        let routes = self.conn.routes()?;
-        let destinations = routes.iter().map(|route| route.destination);
-        Ok(addresses
-            .iter()
-            .filter_map(|held| prefix(held.address))
-            .chain(destinations)
-            .filter(|subnet| subnet.prefix_len() > 1)
-            .collect())
+    fn survey(&mut self) -> Result<Survey, KernelError> {
+        self.look_around()
+    }
+
+    fn adopt(&mut self, step: &Step, survey: &Survey) -> Result<bool, KernelError> {
+        self.take_over(step, survey)
+    }
+
+    fn discard(&mut self, stray: &Stray) -> Result<(), KernelError> {
+        self.take_away(stray)
+    }
+
+    fn establish(&mut self, facts: &BTreeSet<Fact>) -> Result<(), KernelError> {
+        Ok(self.firewall.establish(facts)?)
+    }
+
+    fn dismantle(&mut self) -> Result<(), KernelError> {
+        Ok(self.firewall.remove()?)
+    }
+
+    fn is_filter_disturbed(&mut self) -> Result<bool, KernelError> {
+        Ok(self.firewall.is_disturbed()?)
+    }
+
+    fn audit(&mut self, facts: &BTreeSet<Fact>) -> Result<Vec<String>, KernelError> {
+        if facts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let differences = self.firewall.audit(&self.enterer, facts)?;
+        Ok(differences.iter().map(ToString::to_string).collect())
+    }
+
+    fn forward(&mut self, family: Family, on: bool) -> Result<bool, KernelError> {
+        let switch = if on { Switch::On } else { Switch::Off };
+        Ok(self.conn.set_forwarding(family, switch)? == Switch::On)
+    }
+
+    fn host(&mut self) -> Result<HostFacts, KernelError> {
+        self.learn()
+    }
+
+    fn reserved_ports(&mut self) -> Result<BTreeSet<PortRange>, KernelError> {
+        Ok(self.conn.local_reserved_ports()?.into_iter().collect())
+    }
+
+    fn default_deny(&mut self) -> Result<Vec<String>, KernelError> {
+        host::default_deny(&mut self.firewall)
+    }
+
+    fn is_port_busy(&mut self, protocol: Protocol, address: Option<IpAddr>, port: Port) -> bool {
+        host::is_port_busy(&self.enterer, &self.host, protocol, address, port)
     }
 
     fn sandbox(&self, sandbox: &SandboxName) -> Result<SandboxNetns, KernelError> {
         let found = self.sandboxes.get(sandbox).ok_or_else(|| missing("sandbox", sandbox))?;
         Ok(found.netns.clone())
     }
+
+    fn watch(&mut self) -> Result<Option<Box<dyn Watch>>, KernelError> {
+        let watch = watch::LinuxWatch::open(&self.enterer, &self.host, &self.firewall)?;
+        Ok(Some(Box::new(watch)))
+    }
+}
+
+/// The link through which what comes from a sandbox is led, if it is limited: named after the host end.
+fn ifb_of(host_link: &InterfaceName) -> InterfaceName {
+    let digits = host_link.as_str().trim_start_matches("nl");
+    format!("ni{digits}").parse().expect("as long as the name of the host end")
 }
 
 fn missing(kind: &str, name: &impl AsRef<str>) -> KernelError {
     KernelError::Missing { object: format!("{kind} {}", name.as_ref()) }
-}
-
-/// The subnet that an address puts its interface in.
-fn prefix(held: InterfaceAddr) -> Option<Subnet> {
-    let host_bits = |bits: u32| bits - u32::from(held.prefix_len());
-    let first: IpAddr = match held.address() {
-        IpAddr::V4(address) => {
-            let mask = u32::MAX.checked_shl(host_bits(32)).unwrap_or(0);
-            Ipv4Addr::from_bits(address.to_bits() & mask).into()
-        }
-        IpAddr::V6(address) => {
-            let mask = u128::MAX.checked_shl(host_bits(128)).unwrap_or(0);
-            Ipv6Addr::from_bits(address.to_bits() & mask).into()
-        }
-    };
-    Subnet::new(first, held.prefix_len()).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_prefix_of_an_address_has_no_host_bits() {
-        for (held, subnet) in [
-            ("10.89.3.7/24", "10.89.3.0/24"),
-            ("10.89.3.7/32", "10.89.3.7/32"),
-            ("10.89.3.7/0", "0.0.0.0/0"),
-            ("fd00:89::7/64", "fd00:89::/64"),
-            ("::1/128", "::1/128"),
-            ("::1/0", "::/0"),
-        ] {
-            let held: InterfaceAddr = held.parse().unwrap();
-            assert_eq!(prefix(held).unwrap().to_string(), subnet);
-        }
-    }
 }

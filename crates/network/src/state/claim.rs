@@ -1,55 +1,101 @@
-//! What an endpoint claims before the kernel hears of it: an id, addresses, an Ethernet address, its sandbox's name.
+//! What an endpoint claims before the kernel hears of it: an id, addresses, ports, an Ethernet address, a place in its
+//! sandbox.
 
-use std::net::IpAddr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::SystemTime;
 
-use netloft_ipam::Request;
-use netloft_types::{AttachSpec, EndpointId, InterfaceAddr, InterfaceName, MacAddr, Network, Segment};
+use netloft_ipam::{Request, Rested};
+use netloft_types::{
+    AttachSpec, DefaultRoute, EndpointId, InterfaceAddr, InterfaceName, Invalid, MacAddr, Network,
+    PublishSpec, PublishedPort, RouteSpec, Segment,
+};
+use tracing::warn;
 
-use super::{NetworkEntry, State};
-use crate::bridge::{Decided, derived_mac, on_link};
+use super::{EndpointEntry, NetworkEntry, SandboxEntry, State};
+use crate::driver::{self, derived_mac, on_link};
 use crate::error::Error;
+use crate::record::{EndpointRecord, Phase, tenant};
+
+/// How much less a further default route counts than the one before it.
+const METRIC_STEP: u32 = 100;
 
 impl State {
     /// Decides everything about an endpoint and claims it, or claims nothing.
-    pub(super) fn claim(&mut self, spec: &AttachSpec) -> Result<(Network, Decided), Error> {
-        if spec.interface == InterfaceName::loopback() {
-            return Err(Error::InterfaceTaken { interface: spec.interface.clone() });
-        }
+    pub(super) fn claim(&mut self, spec: &AttachSpec, note: Option<String>) -> Result<EndpointId, Error> {
+        let interface = self.choose_interface(spec)?;
+        check_sysctls(spec)?;
+        let made = self.networks.get(&spec.network).filter(|entry| entry.record.phase == Phase::Made);
+        let Some(entry) = made else {
+            return Err(Error::NoSuchNetwork { network: spec.network.clone() });
+        };
+        let network = entry.record.network.clone();
+        let routes = resolve_routes(&network, &spec.routes)?;
+        let (gateways, metric) = self.choose_gateways(&network, spec);
         let id = self.fresh_id();
-        let Some(entry) = self.networks.get_mut(&spec.network) else {
-            let network = spec.network.clone();
-            return Err(Error::NoSuchNetwork { network });
-        };
-        if let Some((network, endpoint)) = self.sandboxes.get(&spec.sandbox) {
-            return Err(Error::SandboxAttached {
-                sandbox: spec.sandbox.clone(),
-                network: network.clone(),
-                endpoint: *endpoint,
-            });
-        }
-        let addresses = entry.claim_addresses(id, spec)?;
-        let mac = entry.claim_mac(id, spec, &addresses).inspect_err(|_| {
-            entry.release_addresses(id, &addresses);
-        })?;
-        self.sandboxes.insert(spec.sandbox.clone(), (spec.network.clone(), id));
-        let decided = Decided {
+        let addresses = self.claim_addresses(id, spec)?;
+        let mut record = EndpointRecord {
             id,
-            network: spec.network.clone(),
+            network: network.name.clone(),
             sandbox: spec.sandbox.clone(),
-            interface: spec.interface.clone(),
-            mac,
+            netns: spec.netns.clone(),
+            interface,
+            mac: spec.mac.unwrap_or_else(|| derived_mac(&network.name, addresses[0].address())),
             addresses,
+            gateways,
+            metric,
+            routes,
+            ports: Vec::new(),
+            bandwidth: spec.bandwidth,
+            sysctls: spec.sysctls.clone(),
+            dns: spec.dns.clone(),
+            phase: Phase::Intended,
+            note,
         };
-        Ok((entry.network.clone(), decided))
+        let rest = self.claim_rest(&mut record, spec, &network);
+        if let Err(error) = rest {
+            self.release_addresses(&record, SystemTime::now());
+            return Err(error);
+        }
+        let new = || SandboxEntry { netns: None, endpoints: BTreeSet::new() };
+        self.sandboxes.entry(spec.sandbox.clone()).or_insert_with(new).endpoints.insert(id);
+        self.endpoints.insert(id, EndpointEntry { record, left: None });
+        Ok(id)
     }
 
-    /// Gives back what [`State::claim`] claimed.
-    pub(super) fn release(&mut self, decided: &Decided) {
-        if let Some(entry) = self.networks.get_mut(&decided.network) {
-            entry.macs.remove(&decided.mac);
-            entry.release_addresses(decided.id, &decided.addresses);
+    /// Claims what is not an address. Claims nothing if it fails.
+    fn claim_rest(
+        &mut self,
+        record: &mut EndpointRecord,
+        spec: &AttachSpec,
+        network: &Network,
+    ) -> Result<(), Error> {
+        record.ports = self.claim_ports(record.id, &spec.publish)?;
+        let claimed = match driver::of(network).cannot(record) {
+            Some(what) => Err(Error::Unsupported { network: network.name.clone(), what }),
+            None => self.claim_mac(record),
+        };
+        claimed.inspect_err(|_| drop(self.ports.release(record.id)))
+    }
+
+    /// Gives back what [`State::claim`] claimed; the addresses rest.
+    pub(super) fn release(&mut self, record: &EndpointRecord) {
+        let now = SystemTime::now();
+        self.release_addresses(record, now);
+        for rest in self.rests(record, now) {
+            self.resting.insert((rest.until, rest.network.clone(), rest.address), rest);
         }
-        self.sandboxes.remove(&decided.sandbox);
+        self.released.extend(record.addresses.iter().map(|held| held.address()));
+        if let Some(entry) = self.networks.get_mut(&record.network) {
+            entry.macs.remove(&record.mac);
+        }
+        self.ports.release(record.id);
+        if let Some(sandbox) = self.sandboxes.get_mut(&record.sandbox) {
+            sandbox.endpoints.remove(&record.id);
+            if sandbox.endpoints.is_empty() {
+                self.sandboxes.remove(&record.sandbox);
+            }
+        }
     }
 
     /// An id that differs from every other in the part that names its link.
@@ -63,47 +109,143 @@ impl State {
             }
         }
     }
-}
 
-impl NetworkEntry {
+    /// The name of the interface in the sandbox. A sandbox has one interface on each network.
+    fn choose_interface(&self, spec: &AttachSpec) -> Result<InterfaceName, Error> {
+        let present = self.sandboxes.get(&spec.sandbox).into_iter().flat_map(|sandbox| &sandbox.endpoints);
+        let present: Vec<&EndpointRecord> = present.map(|id| &self.endpoints[id].record).collect();
+        if let Some(other) = present.iter().find(|other| other.network == spec.network) {
+            return Err(Error::SandboxAttached {
+                sandbox: spec.sandbox.clone(),
+                network: other.network.clone(),
+                endpoint: other.id,
+            });
+        }
+        if let (Some(path), Some(_)) = (&spec.netns, present.first()) {
+            return Err(Error::SandboxKnown { sandbox: spec.sandbox.clone(), netns: path.clone() });
+        }
+        let is_taken = |name: &InterfaceName| present.iter().any(|other| other.interface == *name);
+        match &spec.interface {
+            Some(name) if *name == InterfaceName::loopback() || is_taken(name) => {
+                Err(Error::InterfaceTaken { interface: name.clone() })
+            }
+            Some(name) => Ok(name.clone()),
+            None => {
+                let mut names = (0..=present.len()).map(InterfaceName::ethernet);
+                Ok(names.find(|name| !is_taken(name)).expect("there is one name more than interfaces"))
+            }
+        }
+    }
+
+    /// The next hops of the default routes, and their metric.
+    fn choose_gateways(&self, network: &Network, spec: &AttachSpec) -> (Vec<IpAddr>, Option<u32>) {
+        let gateways = || network.segments.iter().map(Segment::gateway).collect();
+        match spec.default_route {
+            DefaultRoute::Never => (Vec::new(), None),
+            DefaultRoute::Metric(metric) => (gateways(), Some(metric)),
+            // What leads nowhere is better not begun.
+            DefaultRoute::Auto if network.internal => (Vec::new(), None),
+            DefaultRoute::Auto => {
+                let sandbox = self.sandboxes.get(&spec.sandbox);
+                let others = sandbox.into_iter().flat_map(|sandbox| &sandbox.endpoints);
+                let metrics = others.filter_map(|id| {
+                    let record = &self.endpoints[id].record;
+                    (!record.gateways.is_empty()).then(|| record.metric.unwrap_or(0))
+                });
+                (gateways(), metrics.max().map(|highest| highest.saturating_add(METRIC_STEP)))
+            }
+        }
+    }
+
     fn claim_addresses(&mut self, id: EndpointId, spec: &AttachSpec) -> Result<Vec<InterfaceAddr>, Error> {
-        let requests = requests(&self.network, &spec.addresses)?;
-        let mut claimed = Vec::with_capacity(requests.len());
+        let now = SystemTime::now();
+        let tenant = tenant(&spec.sandbox);
+        let entry = self.networks.get_mut(&spec.network).expect("the caller looked it up");
+        let network = &entry.record.network;
+        let requests = requests(network, &spec.addresses)?;
+        let (mut claimed, mut hurried) = (Vec::with_capacity(requests.len()), Vec::new());
         for (index, request) in requests.into_iter().enumerate() {
-            match self.pools[index].allocate(id, request) {
-                Ok(address) => claimed.push(on_link(address, &self.network.segments[index])),
+            match entry.pools[index].allocate(id, tenant, request, now) {
+                Ok(allocated) => {
+                    if allocated.rested != Rested::Fully {
+                        hurried.push(allocated.address);
+                    }
+                    claimed.push(on_link(allocated.address, &network.segments[index]));
+                }
                 Err(source) => {
-                    self.release_addresses(id, &claimed);
-                    return Err(Error::Address {
-                        network: spec.network.clone(),
-                        sandbox: spec.sandbox.clone(),
-                        source,
-                    });
+                    let (network, sandbox) = (spec.network.clone(), spec.sandbox.clone());
+                    for (pool, held) in entry.pools.iter_mut().zip(&claimed) {
+                        pool.release(id, held.address(), now);
+                    }
+                    return Err(Error::Address { network, sandbox, source });
+                }
+            }
+        }
+        self.forget_connections(&hurried);
+        Ok(claimed)
+    }
+
+    /// Connections of the one who had an address before must not reach the one who has it now.
+    fn forget_connections(&mut self, addresses: &[IpAddr]) {
+        if addresses.is_empty() {
+            return;
+        }
+        warn!(
+            ?addresses,
+            "the pool is exhausted: these addresses were given again before their rest was over"
+        );
+        if let Err(error) = self.kernel.forget_connections(addresses) {
+            warn!(error = crate::error::chain(&error), "connections to these addresses may be left");
+        }
+    }
+
+    fn release_addresses(&mut self, record: &EndpointRecord, now: SystemTime) {
+        if let Some(entry) = self.networks.get_mut(&record.network) {
+            for (pool, held) in entry.pools.iter_mut().zip(&record.addresses) {
+                pool.release(record.id, held.address(), now);
+            }
+        }
+    }
+
+    fn claim_ports(&mut self, id: EndpointId, specs: &[PublishSpec]) -> Result<Vec<PublishedPort>, Error> {
+        if specs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let keeps_to_itself =
+            self.policy.respect_firewall && !self.kernel.default_deny().map_err(Error::ReadHost)?.is_empty();
+        let mut claimed = Vec::with_capacity(specs.len());
+        for spec in specs {
+            let mut spec = *spec;
+            if keeps_to_itself && spec.address.is_none() {
+                spec.address = Some(Ipv4Addr::LOCALHOST.into());
+            }
+            let kernel = &mut self.kernel;
+            let is_busy = |protocol, address, port| kernel.is_port_busy(protocol, address, port);
+            match self.ports.claim(id, spec, is_busy) {
+                Ok(port) => claimed.push(port),
+                Err(source) => {
+                    self.ports.release(id);
+                    return Err(Error::Port { spec, source });
                 }
             }
         }
         Ok(claimed)
     }
 
-    fn release_addresses(&mut self, id: EndpointId, addresses: &[InterfaceAddr]) {
-        for (pool, claimed) in self.pools.iter_mut().zip(addresses) {
-            pool.release(id, claimed.address());
-        }
+    fn claim_mac(&mut self, record: &EndpointRecord) -> Result<(), Error> {
+        let entry = self.networks.get_mut(&record.network).expect("the caller looked it up");
+        entry.claim_mac(record.id, record.mac)
     }
+}
 
-    fn claim_mac(
-        &mut self,
-        id: EndpointId,
-        spec: &AttachSpec,
-        addresses: &[InterfaceAddr],
-    ) -> Result<MacAddr, Error> {
-        let derived = || derived_mac(&self.network.name, addresses[0].address());
-        let mac = spec.mac.unwrap_or_else(derived);
+impl NetworkEntry {
+    pub(super) fn claim_mac(&mut self, id: EndpointId, mac: MacAddr) -> Result<(), Error> {
         if let Some(owner) = self.macs.get(&mac) {
-            return Err(Error::MacTaken { mac, network: self.network.name.clone(), owner: *owner });
+            let network = self.record.network.name.clone();
+            return Err(Error::MacTaken { mac, network, owner: *owner });
         }
         self.macs.insert(mac, id);
-        Ok(mac)
+        Ok(())
     }
 }
 
@@ -129,4 +271,35 @@ fn requests(network: &Network, wanted: &[IpAddr]) -> Result<Vec<Request>, Error>
         requests[index] = Request::Exact(address);
     }
     Ok(requests)
+}
+
+/// Gives every route a next hop.
+fn resolve_routes(network: &Network, routes: &[RouteSpec]) -> Result<Vec<RouteSpec>, Error> {
+    let resolve = |route: &RouteSpec| {
+        let refuse = |rule| Error::Invalid(Invalid::new("route", route, rule));
+        let is_family = |segment: &&Segment| segment.subnet().is_ipv4() == route.destination.is_ipv4();
+        let segment = network.segments.iter().find(is_family);
+        let segment = segment.ok_or_else(|| refuse("is of a family that the network has no subnet of"))?;
+        let via = route.via.unwrap_or_else(|| segment.gateway());
+        if !segment.subnet().contains(via) {
+            return Err(refuse("must have a next hop in the subnet of the network"));
+        }
+        Ok(RouteSpec { via: Some(via), ..*route })
+    };
+    routes.iter().map(resolve).collect()
+}
+
+/// Only what belongs to a network namespace, and no way out of that tree.
+fn check_sysctls(spec: &AttachSpec) -> Result<(), Error> {
+    for key in spec.sysctls.keys() {
+        let is_plain = |part: &str| {
+            let legal = |it: u8| it.is_ascii_alphanumeric() || matches!(it, b'_' | b'-' | b'/');
+            !part.is_empty() && part.bytes().all(legal)
+        };
+        if !key.starts_with("net.") || !key.split('.').all(is_plain) || key.contains("..") {
+            let rule = "must be a setting below net., such as net.ipv4.tcp_keepalive_time";
+            return Err(Error::Invalid(Invalid::new("sysctl", key, rule)));
+        }
+    }
+    Ok(())
 }

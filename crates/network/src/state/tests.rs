@@ -1,10 +1,9 @@
 //! Refusals, and failure at every call, over the fake kernel.
 
+use netloft_types::{AttachSpec, DefaultRoute, DriverSpec, NetworkSpec, Segment};
+
 use super::*;
-use crate::kernel::KernelError;
-use crate::plan::Undo;
 use crate::testing::{FakeKernel, Fault};
-use netloft_types::{NetworkSpec, Segment};
 
 #[test]
 fn without_subnets_a_network_gets_one_clear_of_the_host_and_of_other_networks() {
@@ -22,12 +21,12 @@ fn without_subnets_a_network_gets_one_clear_of_the_host_and_of_other_networks() 
 fn an_endpoint_has_an_address_and_a_gateway_in_every_segment() {
     let (_kernel, mut state) = start();
     state.create_network(&dual_stack("blue")).unwrap();
-    let endpoint = state.attach(&attach("blue", "api")).unwrap().endpoint;
+    let endpoint = attach_to(&mut state, attach("blue", "api")).unwrap().endpoint;
     let addresses = endpoint.addresses.iter().map(ToString::to_string);
     assert_eq!(addresses.collect::<Vec<_>>(), ["10.1.0.2/24", "fd00:1::2/64"]);
     let gateways = endpoint.gateways.iter().map(ToString::to_string);
     assert_eq!(gateways.collect::<Vec<_>>(), ["10.1.0.1", "fd00:1::1"]);
-    assert_eq!(endpoint.host_link.as_str(), format!("nl{}", &endpoint.id.to_string()[..12]));
+    assert_eq!(endpoint.host_link.unwrap().as_str(), format!("nl{}", &endpoint.id.to_string()[..12]));
 }
 
 #[test]
@@ -38,7 +37,7 @@ fn a_network_that_cannot_be_had_is_refused_with_the_reason() {
     state.create_network(&dual_stack("blue")).unwrap();
     let with = |name: &str, subnets: &[&str], bridge: Option<&str>| NetworkSpec {
         segments: subnets.iter().map(|text| segment(text)).collect(),
-        bridge: bridge.map(|name| name.parse().unwrap()),
+        driver: DriverSpec::Bridge { bridge: bridge.map(|name| name.parse().unwrap()) },
         ..network(name)
     };
     for (spec, reason) in [
@@ -78,18 +77,18 @@ fn an_attachment_that_cannot_be_had_is_refused_with_the_reason() {
         mac: Some("02:00:00:00:00:09".parse().unwrap()),
         ..attach("blue", "api")
     };
-    state.attach(&first).unwrap();
+    attach_to(&mut state, first.clone()).unwrap();
     let with = |addresses: &[&str]| AttachSpec {
         addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
         ..attach("blue", "web")
     };
     let same_mac = AttachSpec { mac: first.mac, ..attach("blue", "web") };
-    let same_interface = AttachSpec { interface: "lo".parse().unwrap(), ..attach("blue", "web") };
+    let same_interface = AttachSpec { interface: Some("lo".parse().unwrap()), ..attach("blue", "web") };
     for (spec, reason) in [
         (attach("green", "web"), "there is no network green"),
         (attach("blue", "api"), "sandbox api is attached to network blue"),
         (attach("blue", "theirs"), "there is sandbox theirs already"),
-        (same_interface, "interface lo is in every sandbox already"),
+        (same_interface, "interface lo is in the sandbox already"),
         (same_mac, "02:00:00:00:00:09 is held by endpoint"),
         (with(&["10.1.0.9"]), "10.1.0.9 is held by endpoint"),
         (with(&["10.1.0.1"]), "10.1.0.1 is the gateway"),
@@ -97,7 +96,7 @@ fn an_attachment_that_cannot_be_had_is_refused_with_the_reason() {
         (with(&["10.9.0.9"]), "in no subnet of network blue: choose one in 10.1.0.0/24, fd00:1::/64"),
         (with(&["10.1.0.3", "10.1.0.4"]), "10.1.0.3 and 10.1.0.4 are both in subnet 10.1.0.0/24"),
     ] {
-        let error = chain(&state.attach(&spec).unwrap_err());
+        let error = chain(&attach_to(&mut state, spec).unwrap_err());
         assert!(error.contains(reason), "{error}");
         assert_eq!(held(&state), [2, 1, 1, 1], "{reason}");
     }
@@ -110,8 +109,8 @@ fn an_exhausted_subnet_is_reported_as_such_and_holds_nothing_for_the_refused() {
     let tiny =
         NetworkSpec { segments: vec![segment("fd00:1::/64"), segment("10.1.0.0/30")], ..network("blue") };
     state.create_network(&tiny).unwrap();
-    state.attach(&attach("blue", "a")).unwrap();
-    let error = state.attach(&attach("blue", "b")).unwrap_err();
+    attach_to(&mut state, attach("blue", "a")).unwrap();
+    let error = attach_to(&mut state, attach("blue", "b")).unwrap_err();
     assert!(error.is_exhausted(), "{}", chain(&error));
     assert_eq!(held(&state), [2, 1, 1, 1]);
 }
@@ -120,10 +119,10 @@ fn an_exhausted_subnet_is_reported_as_such_and_holds_nothing_for_the_refused() {
 fn a_network_in_use_is_not_removed_and_names_its_endpoints() {
     let (_kernel, mut state) = start();
     state.create_network(&network("blue")).unwrap();
-    let id = state.attach(&attach("blue", "api")).unwrap().endpoint.id;
+    let id = attach_to(&mut state, attach("blue", "api")).unwrap().endpoint.id;
     let error = state.remove_network(&"blue".parse().unwrap()).unwrap_err();
     assert!(error.is_conflict() && error.to_string().contains(&id.to_string()), "{error}");
-    state.detach(id).unwrap();
+    detach(&mut state, id).unwrap();
     state.remove_network(&"blue".parse().unwrap()).unwrap();
     assert!(state.remove_network(&"blue".parse().unwrap()).unwrap_err().is_not_found());
 }
@@ -132,24 +131,27 @@ fn a_network_in_use_is_not_removed_and_names_its_endpoints() {
 fn to_detach_twice_is_not_found() {
     let (_kernel, mut state) = start();
     state.create_network(&network("blue")).unwrap();
-    let id = state.attach(&attach("blue", "api")).unwrap().endpoint.id;
-    state.detach(id).unwrap();
-    assert!(state.detach(id).unwrap_err().is_not_found());
+    let id = attach_to(&mut state, attach("blue", "api")).unwrap().endpoint.id;
+    detach(&mut state, id).unwrap();
+    assert!(detach(&mut state, id).unwrap_err().is_not_found());
 }
 
 #[test]
 fn after_a_failure_at_any_call_of_an_attempt_nothing_is_left() {
     let calls = calls_of(|state| {
         state.create_network(&dual_stack("blue")).unwrap();
-        state.attach(&attach("blue", "api")).unwrap();
+        attach_to(state, attach("blue", "api")).unwrap();
     });
-    assert_eq!(calls, 8, "read the host, three steps of a network, three of an endpoint, find the sandbox");
+    assert_eq!(
+        calls, 11,
+        "read, establish, bridge, admit, forward twice; netns, admit, veth, inside; find the sandbox"
+    );
     for fault in faults(calls) {
         let (kernel, mut state) = start();
         kernel.fail(fault);
         let created = state.create_network(&dual_stack("blue"));
         if created.is_ok() {
-            state.attach(&attach("blue", "api")).unwrap_err();
+            attach_to(&mut state, attach("blue", "api")).unwrap_err();
             assert_eq!(held(&state), [0, 0, 0, 0], "{fault:?}");
             assert!(!kernel.has_sandbox("api"), "{fault:?}");
             state.remove_network(&"blue".parse().unwrap()).unwrap();
@@ -164,23 +166,23 @@ fn after_a_failure_at_any_call_of_an_attempt_nothing_is_left() {
 fn after_a_failure_at_any_call_of_taking_away_a_second_try_leaves_nothing() {
     let whole_life = |state: &mut State| {
         state.create_network(&dual_stack("blue")).unwrap();
-        let id = state.attach(&attach("blue", "api")).unwrap().endpoint.id;
-        let detached = state.detach(id);
+        let id = attach_to(state, attach("blue", "api")).unwrap().endpoint.id;
+        let detached = detach(state, id);
         (id, detached, state.close())
     };
     let calls = calls_of(|state| whole_life(state).2.unwrap());
-    assert_eq!(calls, 14, "cut, drop, reap, two rules and delete after the eight of setting up");
-    for fault in
-        faults(calls).filter(|fault| matches!(fault, Fault::Before(call) | Fault::After(call) if *call > 7))
-    {
+    for fault in faults(calls).filter(|fault| fault.call() > 10) {
         let (kernel, mut state) = start();
         kernel.fail(fault);
         let (id, detached, closed) = whole_life(&mut state);
-        assert!(detached.is_err() != closed.is_err(), "{fault:?}: {detached:?}, {closed:?}");
+        if detached.is_ok() {
+            assert!(detach(&mut state, id).unwrap_err().is_not_found(), "{fault:?}");
+        }
         if closed.is_err() {
-            assert!(state.detach(id).unwrap_err().is_not_found(), "{fault:?}");
             state.close().unwrap();
         }
+        // Forwarding is switched off, and the packet filter taken away, without anybody waiting for it.
+        state.switch_off_if_unused();
         assert!(kernel.is_empty() && state.is_closed(), "{fault:?}: {kernel:?}");
     }
 }
@@ -189,12 +191,12 @@ fn after_a_failure_at_any_call_of_taking_away_a_second_try_leaves_nothing() {
 fn an_address_whose_link_could_not_be_cut_is_not_given_to_another() {
     let (kernel, mut state) = start();
     state.create_network(&network("blue")).unwrap();
-    let id = state.attach(&attach("blue", "api")).unwrap().endpoint.id;
+    let id = attach_to(&mut state, attach("blue", "api")).unwrap().endpoint.id;
     kernel.fail(Fault::Before(kernel.calls()));
-    let error = state.detach(id).unwrap_err();
+    let error = detach(&mut state, id).unwrap_err();
     assert!(chain(&error).contains("detach it again: could not cut link"), "{}", chain(&error));
     assert_eq!(held(&state), [1, 1, 1, 1]);
-    state.detach(id).unwrap();
+    detach(&mut state, id).unwrap();
     assert_eq!(held(&state), [0, 0, 0, 0]);
 }
 
@@ -203,9 +205,9 @@ fn what_could_not_be_unwound_keeps_its_claims_until_tidying_up_succeeds() {
     let (kernel, mut state) = start();
     state.create_network(&network("blue")).unwrap();
     let first = kernel.calls();
-    kernel.fail(Fault::After(first + 1));
-    kernel.fail(Fault::Before(first + 2));
-    let error = state.attach(&attach("blue", "api")).unwrap_err();
+    kernel.fail(Fault::After(first + 2));
+    kernel.fail(Fault::Before(first + 3));
+    let error = attach_to(&mut state, attach("blue", "api")).unwrap_err();
     assert!(chain(&error).contains("besides, could not cut link"), "{}", chain(&error));
     assert_eq!(held(&state), [1, 1, 1, 0]);
     assert_eq!(state.tidy_after(), Some(QUIET));
@@ -217,75 +219,173 @@ fn what_could_not_be_unwound_keeps_its_claims_until_tidying_up_succeeds() {
 
 #[test]
 fn stock_is_filled_before_tidying_up_and_failing_to_is_no_failure() {
-    let failure = Err(KernelError::Planned { call: 0 });
-    let kernel = Stocking { kernel: FakeKernel::new().unwrap(), answers: vec![failure, Ok(false), Ok(true)] };
-    let mut state = State::new(Box::new(kernel), vec!["10.89.0.0/16".parse().unwrap()]);
+    let (kernel, mut state) = start();
+    let failure = Err(crate::kernel::KernelError::Planned { call: 0 });
+    kernel.plan_stock([Ok(true), Ok(false), failure]);
     assert_eq!(state.patience(), None, "without a network nothing is made ahead");
     state.create_network(&network("blue")).unwrap();
-    let id = state.attach(&attach("blue", "api")).unwrap().endpoint.id;
-    state.detach(id).unwrap();
-    for patience in [Some(BREATH), Some(BREATH), Some(QUIET)] {
+    let id = attach_to(&mut state, attach("blue", "api")).unwrap().endpoint.id;
+    detach(&mut state, id).unwrap();
+    for patience in [Some(BREATH), Some(BREATH)] {
         assert_eq!(state.patience(), patience);
         state.use_quiet();
     }
-    assert_eq!(state.patience(), None);
+    assert_eq!(state.patience(), None, "links are deleted at once, and nothing else is left to do");
 
-    state.attach(&attach("blue", "api")).unwrap();
+    attach_to(&mut state, attach("blue", "api")).unwrap();
     state.use_quiet();
     assert_eq!(state.patience(), None, "not tried again before the next attachment");
 }
 
 #[test]
-fn many_detached_links_are_deleted_without_waiting_for_quiet() {
-    let (kernel, mut state) = start();
+fn a_batch_is_carried_out_in_order_and_answered_one_by_one() {
+    let (_kernel, mut state) = start();
     state.create_network(&network("blue")).unwrap();
-    for _ in 1..CUT_MAX {
-        let id = state.attach(&attach("blue", "api")).unwrap().endpoint.id;
-        state.detach(id).unwrap();
-    }
-    let id = state.attach(&attach("blue", "api")).unwrap().endpoint.id;
-    let before = kernel.calls();
-    state.detach(id).unwrap();
-    assert_eq!(kernel.calls() - before, 3, "cut, drop and reap");
-    assert_eq!(state.tidy_after(), None);
+    let id = attach_to(&mut state, attach("blue", "old")).unwrap().endpoint.id;
+    let attach = |name| Change::Attach(Box::new(attach("blue", name)), None);
+    let outcomes =
+        state.carry_out(vec![attach("a"), Change::Detach(id), attach("a"), Change::Detach(id), attach("b")]);
+    let is_ok = |outcome: Outcome| outcome.into_error().is_none();
+    assert_eq!(outcomes.into_iter().map(is_ok).collect::<Vec<_>>(), [true, true, false, false, true]);
+    assert_eq!(held(&state), [2, 2, 2, 2]);
 }
 
-/// Answers attempts to stock up as it was told to, the last answer first.
-struct Stocking {
-    kernel: FakeKernel,
-    answers: Vec<Result<bool, KernelError>>,
+#[test]
+fn a_sandbox_is_dropped_with_its_last_endpoint_and_leaves_by_the_first_network() {
+    let (kernel, mut state) = start();
+    for name in ["blue", "green"] {
+        state.create_network(&network(name)).unwrap();
+    }
+    let first = attach_to(&mut state, attach("blue", "api")).unwrap().endpoint;
+    let second = attach_to(&mut state, attach("green", "api")).unwrap().endpoint;
+    assert_eq!((first.interface.as_str(), second.interface.as_str()), ("eth0", "eth1"));
+    let metric = |state: &State, id: EndpointId| state.endpoints[&id].record.metric;
+    assert_eq!((metric(&state, first.id), metric(&state, second.id)), (None, Some(100)));
+    detach(&mut state, first.id).unwrap();
+    assert!(kernel.has_sandbox("api"), "its second network still needs it");
+    let third = AttachSpec { default_route: DefaultRoute::Never, ..attach("blue", "api") };
+    let third = attach_to(&mut state, third).unwrap().endpoint;
+    assert_eq!((third.interface.as_str(), third.gateways.len()), ("eth0", 0));
+    detach(&mut state, second.id).unwrap();
+    detach(&mut state, third.id).unwrap();
+    assert!(!kernel.has_sandbox("api"));
 }
 
-impl Kernel for Stocking {
-    fn apply(&mut self, step: &Step) -> Result<(), KernelError> {
-        self.kernel.apply(step)
+#[test]
+fn a_sandbox_gets_its_address_back_and_nobody_else_does_before_it_has_rested() {
+    let (kernel, mut state) = start();
+    let tiny = NetworkSpec { segments: vec![segment("10.1.0.0/29")], ..network("blue") };
+    state.create_network(&tiny).unwrap();
+    let address = |state: &mut State, name| {
+        let endpoint = attach_to(state, attach("blue", name)).unwrap().endpoint;
+        (endpoint.addresses[0].to_string(), endpoint.id)
+    };
+    let (first, id) = address(&mut state, "api");
+    detach(&mut state, id).unwrap();
+    for name in ["b", "c", "d", "e"] {
+        assert_ne!(address(&mut state, name).0, first, "{name}");
     }
+    let (again, id) = address(&mut state, "api");
+    assert_eq!(again, first);
+    detach(&mut state, id).unwrap();
+    assert_eq!(kernel.forgotten(), [] as [IpAddr; 0]);
+    assert_eq!(address(&mut state, "f").0, first, "no other is left");
+    assert_eq!(kernel.forgotten(), ["10.1.0.2".parse::<IpAddr>().unwrap()]);
+}
 
-    fn undo(&mut self, undo: &Undo) -> Result<(), KernelError> {
-        self.kernel.undo(undo)
+#[test]
+fn ports_are_published_once_and_to_the_host_alone_where_its_firewall_denies() {
+    let (kernel, mut state) = start();
+    state.policy.respect_firewall = true;
+    kernel.plant_listener("81".parse().unwrap());
+    state.create_network(&network("blue")).unwrap();
+    let publish = |sandbox: &str, port: &str| AttachSpec {
+        publish: vec![port.parse().unwrap()],
+        ..attach("blue", sandbox)
+    };
+    let endpoint = attach_to(&mut state, publish("api", "80:8080")).unwrap().endpoint;
+    assert_eq!(endpoint.ports[0].to_string(), "80:8080/tcp");
+    for (port, reason) in [("80:1", "80"), ("81:1", "81"), ("[fd00::1]:82:1", "family")] {
+        let error = chain(&attach_to(&mut state, publish("web", port)).unwrap_err());
+        assert!(error.contains(reason), "{error}");
+        assert_eq!(held(&state), [1, 1, 1, 1]);
     }
+    let facts = kernel.facts();
+    assert_eq!(facts.iter().filter(|fact| matches!(fact, Fact::Publication(_))).count(), 1);
+    detach(&mut state, endpoint.id).unwrap();
+    kernel.plant_default_deny();
+    let endpoint = attach_to(&mut state, publish("api", "80:8080")).unwrap().endpoint;
+    assert_eq!(endpoint.ports[0].to_string(), "127.0.0.1:80:8080/tcp");
+}
 
-    fn reap(&mut self) -> Result<(), KernelError> {
-        self.kernel.reap()
+#[test]
+fn the_host_forwards_while_a_network_leads_out_and_no_longer() {
+    let (kernel, mut state) = start();
+    let internal = NetworkSpec { internal: true, ..network("inside") };
+    state.create_network(&internal).unwrap();
+    assert_eq!(kernel.forwards().len(), 0);
+    state.create_network(&network("blue")).unwrap();
+    state.create_network(&network("green")).unwrap();
+    assert_eq!(kernel.forwards(), [Family::V4].into());
+    for name in ["blue", "green"] {
+        assert_eq!(kernel.forwards().len(), 1);
+        state.remove_network(&name.parse().unwrap()).unwrap();
     }
+    assert_eq!(kernel.forwards().len(), 0);
+}
 
-    fn stock_up(&mut self) -> Result<bool, KernelError> {
-        self.answers.pop().unwrap()
-    }
+#[test]
+fn a_host_that_forwards_of_its_own_accord_goes_on() {
+    let (mut kernel, mut state) = start();
+    Kernel::forward(&mut kernel, Family::V4, true).unwrap();
+    state.create_network(&network("blue")).unwrap();
+    state.remove_network(&"blue".parse().unwrap()).unwrap();
+    assert_eq!(kernel.forwards(), [Family::V4].into());
+}
 
-    fn subnets_in_use(&mut self) -> Result<Vec<Subnet>, KernelError> {
-        self.kernel.subnets_in_use()
-    }
-
-    fn sandbox(&self, sandbox: &SandboxName) -> Result<SandboxNetns, KernelError> {
-        self.kernel.sandbox(sandbox)
-    }
+#[test]
+fn a_macvlan_network_needs_a_subnet_and_cannot_publish() {
+    let (kernel, mut state) = start();
+    kernel.plant_link("eth7".parse().unwrap(), MacAddr::local(7));
+    let driver = DriverSpec::Macvlan { parent: "eth7".parse().unwrap() };
+    let bare = NetworkSpec { driver: driver.clone(), ..network("lan") };
+    assert!(state.create_network(&bare).unwrap_err().to_string().contains("needs a subnet"));
+    let lan = NetworkSpec { segments: vec![segment("192.168.7.0/24")], ..bare };
+    state.create_network(&lan).unwrap();
+    let publish = AttachSpec { publish: vec!["80".parse().unwrap()], ..attach("lan", "api") };
+    assert!(attach_to(&mut state, publish).unwrap_err().is_invalid());
+    let endpoint = attach_to(&mut state, attach("lan", "api")).unwrap().endpoint;
+    assert_eq!(endpoint.host_link, None);
+    detach(&mut state, endpoint.id).unwrap();
+    assert!(!kernel.has_sandbox("api") && kernel.has_link("eth7"));
 }
 
 fn start() -> (FakeKernel, State) {
     let kernel = FakeKernel::new().unwrap();
-    let pools = vec!["10.89.0.0/16".parse().unwrap()];
-    (kernel.clone(), State::new(Box::new(kernel), pools))
+    (kernel.clone(), State::new(Box::new(kernel), policy()).unwrap())
+}
+
+pub(super) fn policy() -> Policy {
+    Policy {
+        default_pools: vec!["10.89.0.0/16".parse().unwrap()],
+        unique_local: netloft_ipam::ula(7),
+        rest: Duration::from_secs(130),
+        respect_firewall: false,
+    }
+}
+
+pub(super) fn attach_to(state: &mut State, spec: AttachSpec) -> Result<Attached, Error> {
+    match state.carry_out(vec![Change::Attach(Box::new(spec), None)]).remove(0) {
+        Outcome::Attached(outcome) => outcome,
+        Outcome::Detached(_) => unreachable!("an attachment was asked for"),
+    }
+}
+
+pub(super) fn detach(state: &mut State, id: EndpointId) -> Result<(), Error> {
+    match state.carry_out(vec![Change::Detach(id)]).remove(0) {
+        Outcome::Detached(outcome) => outcome,
+        Outcome::Attached(_) => unreachable!("a detachment was asked for"),
+    }
 }
 
 fn calls_of<T>(scenario: impl FnOnce(&mut State) -> T) -> u64 {
@@ -298,11 +398,11 @@ fn faults(calls: u64) -> impl Iterator<Item = Fault> {
     (0..calls).flat_map(|call| [Fault::Before(call), Fault::After(call)])
 }
 
-fn network(name: &str) -> NetworkSpec {
+pub(super) fn network(name: &str) -> NetworkSpec {
     NetworkSpec::new(name.parse().unwrap())
 }
 
-fn dual_stack(name: &str) -> NetworkSpec {
+pub(super) fn dual_stack(name: &str) -> NetworkSpec {
     NetworkSpec { segments: vec![segment("10.1.0.0/24"), segment("fd00:1::/64")], ..network(name) }
 }
 
@@ -310,12 +410,12 @@ fn segment(subnet: &str) -> Segment {
     Segment::new(subnet.parse().unwrap()).unwrap()
 }
 
-fn attach(network: &str, sandbox: &str) -> AttachSpec {
+pub(super) fn attach(network: &str, sandbox: &str) -> AttachSpec {
     AttachSpec::new(network.parse().unwrap(), sandbox.parse().unwrap())
 }
 
 /// How many addresses, MAC addresses, sandbox names and endpoints are held.
-fn held(state: &State) -> [usize; 4] {
+pub(super) fn held(state: &State) -> [usize; 4] {
     let entries = || state.networks.values();
     let pools = entries().flat_map(|entry| &entry.pools);
     [

@@ -1,17 +1,17 @@
 //! From the wire to the vocabulary: everything is parsed, and an error names the field.
 
+mod net;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use netloft_types::{
-    AttachSpec, Attachment, Endpoint, Health, HealthFilter, Instance, InterfaceAddr, InterfaceName, Invalid,
-    Lifecycle, LifecycleFilter, Lifetime, Locality, Metadata, Mtu, Network, NetworkSpec, Port, Query,
-    ReadyCheck, Revision, Segment, ServiceSpec, Subnet, Tag, Tags, Update, Weight,
+    Health, HealthFilter, Instance, Invalid, Lifecycle, LifecycleFilter, Locality, Metadata, Port, Query,
+    Revision, Tag, Tags, Update, Weight,
 };
 
-use crate::network::v1 as net;
+pub use self::net::{attach_spec, attachment, lifetime, network, network_spec, service_spec};
 use crate::registry::v1 as wire;
 
 /// Parses an instance; what is absent gets the default that the schema states.
@@ -120,103 +120,6 @@ pub fn update(update: wire::Update) -> Result<Update, Invalid> {
         }
         wire::update::Step::Progress(progress) => Update::Progress { at: Revision::new(progress.at) },
     })
-}
-
-/// Parses the wish for a network.
-pub fn network_spec(request: net::CreateNetworkRequest) -> Result<NetworkSpec, Invalid> {
-    Ok(NetworkSpec {
-        segments: request.subnets.iter().map(segment).collect::<Result<_, _>>()?,
-        mtu: request.mtu.map(Mtu::try_from).transpose()?,
-        bridge: optional(&request.bridge)?,
-        ..NetworkSpec::new(request.name.parse()?)
-    })
-}
-
-fn segment(wire: &net::Subnet) -> Result<Segment, Invalid> {
-    let subnet: Subnet = wire.prefix.parse()?;
-    if wire.gateway.is_empty() {
-        Segment::new(subnet)
-    } else {
-        Segment::with_gateway(subnet, address(&wire.gateway)?)
-    }
-}
-
-/// Parses a network.
-pub fn network(wire: net::Network) -> Result<Network, Invalid> {
-    Ok(Network {
-        name: wire.name.parse()?,
-        segments: wire.subnets.iter().map(segment).collect::<Result<_, _>>()?,
-        mtu: wire.mtu.map(Mtu::try_from).transpose()?,
-        bridge: wire.bridge.parse()?,
-        bridge_mac: wire.bridge_mac.parse()?,
-    })
-}
-
-/// Parses the network half of the wish for an attachment.
-pub fn attach_spec(request: &net::AttachRequest) -> Result<AttachSpec, Invalid> {
-    let bare = AttachSpec::new(request.network.parse()?, request.sandbox.parse()?);
-    Ok(AttachSpec {
-        interface: optional(&request.interface)?.unwrap_or_else(InterfaceName::first_ethernet),
-        addresses: request.addresses.iter().map(|text| address(text)).collect::<Result<_, _>>()?,
-        mac: optional(&request.mac)?,
-        ..bare
-    })
-}
-
-/// Parses the service half of the wish for an attachment.
-pub fn service_spec(wire: net::Service) -> Result<ServiceSpec, Invalid> {
-    let bare = ServiceSpec::new(wire.name.parse()?, Port::try_from(wire.port)?);
-    let ready_check = match net::ReadyCheck::try_from(wire.ready_check) {
-        Ok(net::ReadyCheck::Unspecified | net::ReadyCheck::Tcp) => ReadyCheck::Tcp,
-        Ok(net::ReadyCheck::None) => ReadyCheck::None,
-        Err(_) => return Err(unknown("ready check", wire.ready_check)),
-    };
-    Ok(ServiceSpec {
-        weight: weight(wire.weight)?.unwrap_or_default(),
-        tags: tags(wire.tags)?,
-        metadata: metadata(wire.metadata)?,
-        ready_check,
-        ..bare
-    })
-}
-
-/// Parses a lifetime.
-pub fn lifetime(lifetime: i32) -> Result<Lifetime, Invalid> {
-    match net::Lifetime::try_from(lifetime) {
-        Ok(net::Lifetime::Unspecified | net::Lifetime::Caller) => Ok(Lifetime::Caller),
-        Ok(net::Lifetime::UntilDetached) => Ok(Lifetime::UntilDetached),
-        Err(_) => Err(unknown("lifetime", lifetime)),
-    }
-}
-
-/// Parses an attachment.
-pub fn attachment(wire: &net::Endpoint) -> Result<Attachment, Invalid> {
-    let endpoint = Endpoint {
-        id: wire.id.parse()?,
-        network: wire.network.parse()?,
-        sandbox: wire.sandbox.parse()?,
-        interface: wire.interface.parse()?,
-        host_link: wire.host_link.parse()?,
-        mac: wire.mac.parse()?,
-        addresses: wire
-            .addresses
-            .iter()
-            .map(|text| text.parse::<InterfaceAddr>())
-            .collect::<Result<_, _>>()?,
-        gateways: wire.gateways.iter().map(|text| address(text)).collect::<Result<_, _>>()?,
-    };
-    Ok(Attachment {
-        endpoint,
-        netns: wire.netns.as_str().into(),
-        userns: Some(&wire.userns).filter(|path| !path.is_empty()).map(Into::into),
-        instance: optional(&wire.instance_id)?,
-        pid: Some(wire.pid).filter(|pid| *pid != 0),
-    })
-}
-
-/// Parses text that is absent when empty.
-fn optional<T: FromStr<Err = Invalid>>(text: &str) -> Result<Option<T>, Invalid> {
-    if text.is_empty() { Ok(None) } else { text.parse().map(Some) }
 }
 
 fn unknown(field: &'static str, number: i32) -> Invalid {

@@ -1,11 +1,12 @@
 //! From the vocabulary to the wire.
 
+mod net;
+
 use netloft_types::{
-    AttachSpec, Attachment, Health, HealthFilter, Instance, Lifecycle, LifecycleFilter, Lifetime, Locality,
-    Metadata, Network, NetworkSpec, Query, ReadyCheck, Segment, ServiceSpec, Tags, Update,
+    Health, HealthFilter, Instance, Lifecycle, LifecycleFilter, Locality, Metadata, Query, Tags, Update,
 };
 
-use crate::network::v1 as net;
+pub use self::net::{attach, attachment, network, network_spec};
 use crate::registry::v1 as wire;
 
 /// Writes an instance out in full.
@@ -96,88 +97,4 @@ pub fn update(update: &Update) -> wire::Update {
         Update::Progress { .. } => wire::update::Step::Progress(wire::Progress { at }),
     };
     wire::Update { step: Some(step) }
-}
-
-/// Writes the wish for a network out.
-pub fn network_spec(spec: &NetworkSpec) -> net::CreateNetworkRequest {
-    net::CreateNetworkRequest {
-        name: spec.name.to_string(),
-        subnets: spec.segments.iter().map(segment).collect(),
-        mtu: spec.mtu.map(Into::into),
-        bridge: or_empty(spec.bridge.as_ref()),
-    }
-}
-
-fn segment(segment: &Segment) -> net::Subnet {
-    net::Subnet { prefix: segment.subnet().to_string(), gateway: segment.gateway().to_string() }
-}
-
-/// Writes a network out.
-pub fn network(network: &Network) -> net::Network {
-    net::Network {
-        name: network.name.to_string(),
-        bridge: network.bridge.to_string(),
-        subnets: network.segments.iter().map(segment).collect(),
-        mtu: network.mtu.map(Into::into),
-        bridge_mac: network.bridge_mac.to_string(),
-    }
-}
-
-/// Writes the wish for an attachment out.
-pub fn attach(spec: &AttachSpec, service: Option<&ServiceSpec>, lifetime: Lifetime) -> net::AttachRequest {
-    let lifetime = match lifetime {
-        Lifetime::Caller => net::Lifetime::Caller,
-        Lifetime::UntilDetached => net::Lifetime::UntilDetached,
-    };
-    net::AttachRequest {
-        network: spec.network.to_string(),
-        sandbox: spec.sandbox.to_string(),
-        interface: spec.interface.to_string(),
-        addresses: spec.addresses.iter().map(ToString::to_string).collect(),
-        mac: or_empty(spec.mac.as_ref()),
-        service: service.map(service_spec),
-        lifetime: lifetime.into(),
-    }
-}
-
-fn service_spec(service: &ServiceSpec) -> net::Service {
-    let ready_check = match service.ready_check {
-        ReadyCheck::Tcp => net::ReadyCheck::Tcp,
-        ReadyCheck::None => net::ReadyCheck::None,
-    };
-    net::Service {
-        name: service.name.to_string(),
-        port: service.port.number().into(),
-        weight: Some(service.weight.number().into()),
-        tags: tags(&service.tags),
-        metadata: metadata(&service.metadata),
-        ready_check: ready_check.into(),
-    }
-}
-
-/// Writes an attachment out.
-pub fn attachment(attachment: &Attachment) -> net::Endpoint {
-    let endpoint = &attachment.endpoint;
-    net::Endpoint {
-        id: endpoint.id.to_string(),
-        network: endpoint.network.to_string(),
-        sandbox: endpoint.sandbox.to_string(),
-        interface: endpoint.interface.to_string(),
-        host_link: endpoint.host_link.to_string(),
-        mac: endpoint.mac.to_string(),
-        addresses: endpoint.addresses.iter().map(ToString::to_string).collect(),
-        gateways: endpoint.gateways.iter().map(ToString::to_string).collect(),
-        netns: attachment.netns.to_string_lossy().into_owned(),
-        userns: attachment
-            .userns
-            .as_deref()
-            .map(|path| path.to_string_lossy().into_owned())
-            .unwrap_or_default(),
-        instance_id: or_empty(attachment.instance.as_ref()),
-        pid: attachment.pid.unwrap_or_default(),
-    }
-}
-
-fn or_empty(value: Option<&impl ToString>) -> String {
-    value.map(ToString::to_string).unwrap_or_default()
 }

@@ -1,20 +1,17 @@
-//! What is written to the wire reads back as it was, and nothing that breaks a rule gets in.
+//! What is written to `netloft.registry.v1` reads back as it was, and nothing that breaks a rule gets in.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+mod values;
+
 use std::sync::Arc;
 
 use netloft_proto::registry::v1 as wire;
 use netloft_proto::{from_wire, to_wire};
-use netloft_types::{
-    AttachSpec, Attachment, Endpoint, EndpointId, Health, HealthFilter, Instance, InstanceId, InterfaceAddr,
-    InterfaceName, Lifecycle, LifecycleFilter, Lifetime, Locality, MacAddr, Metadata, Mtu, Network,
-    NetworkSpec, Port, Query, ReadyCheck, Revision, Segment, ServiceName, ServiceSpec, Tag, Tags, Update,
-    Weight,
-};
+use netloft_types::{HealthFilter, Instance, LifecycleFilter, Query, Revision, Update};
 use proptest::prelude::*;
+
+use self::values::{instance_ids, instances, service_names, tag_sets};
 
 proptest! {
     #[test]
@@ -30,42 +27,6 @@ proptest! {
     #[test]
     fn every_update_round_trips(update in updates()) {
         prop_assert_eq!(from_wire::update(to_wire::update(&update)).unwrap(), update);
-    }
-}
-
-proptest! {
-    #[test]
-    fn every_wish_for_a_network_round_trips(spec in network_specs()) {
-        prop_assert_eq!(from_wire::network_spec(to_wire::network_spec(&spec)).unwrap(), spec);
-    }
-
-    #[test]
-    fn every_wish_for_an_attachment_round_trips(
-        spec in attach_specs(),
-        service in prop::option::of(service_specs()),
-        lifetime in prop::sample::select(vec![Lifetime::Caller, Lifetime::UntilDetached]),
-    ) {
-        let wire = to_wire::attach(&spec, service.as_ref(), lifetime);
-        prop_assert_eq!(from_wire::attach_spec(&wire).unwrap(), spec);
-        prop_assert_eq!(from_wire::lifetime(wire.lifetime).unwrap(), lifetime);
-        prop_assert_eq!(wire.service.map(from_wire::service_spec).transpose().unwrap(), service);
-    }
-
-    #[test]
-    fn every_network_round_trips(spec in network_specs(), bridge_mac in any::<u64>()) {
-        let network = Network {
-            name: spec.name,
-            segments: spec.segments,
-            mtu: spec.mtu,
-            bridge: spec.bridge.unwrap_or_else(InterfaceName::first_ethernet),
-            bridge_mac: MacAddr::local(bridge_mac),
-        };
-        prop_assert_eq!(from_wire::network(to_wire::network(&network)).unwrap(), network);
-    }
-
-    #[test]
-    fn every_attachment_round_trips(attachment in attachments()) {
-        prop_assert_eq!(from_wire::attachment(&to_wire::attachment(&attachment)).unwrap(), attachment);
     }
 }
 
@@ -121,51 +82,6 @@ fn bare() -> wire::Instance {
     }
 }
 
-fn service_names() -> impl Strategy<Value = ServiceName> {
-    "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?".prop_map(|text| text.parse().unwrap())
-}
-
-fn instance_ids() -> impl Strategy<Value = InstanceId> {
-    "[!-~]{1,128}".prop_map(|text| text.parse().unwrap())
-}
-
-fn tag_sets() -> impl Strategy<Value = BTreeSet<Tag>> {
-    prop::collection::btree_set("[^\\p{Cc}]{1,32}".prop_map(|text| text.parse().unwrap()), 0..8)
-}
-
-fn addresses() -> impl Strategy<Value = IpAddr> {
-    any::<IpAddr>().prop_filter("one host", |address| !address.is_unspecified() && !address.is_multicast())
-}
-
-fn healths() -> impl Strategy<Value = Health> {
-    prop::sample::select(vec![Health::Passing, Health::Warning, Health::Critical])
-}
-
-fn lifecycles() -> impl Strategy<Value = Lifecycle> {
-    prop::sample::select(vec![Lifecycle::Starting, Lifecycle::Ready, Lifecycle::Draining])
-}
-
-fn metadata() -> impl Strategy<Value = Metadata> {
-    prop::collection::btree_map("[a-zA-Z0-9_./-]{1,32}", "[^\\p{Cc}]{0,64}", 0..8)
-        .prop_map(|entries: BTreeMap<String, String>| entries.try_into().unwrap())
-}
-
-fn instances() -> impl Strategy<Value = Instance> {
-    let place = (instance_ids(), service_names(), addresses(), 1..=65_535_u32);
-    let facts = (1..=65_535_u32, tag_sets(), metadata(), healths(), lifecycles(), "[a-z0-9-]{0,63}");
-    (place, facts).prop_map(
-        |((id, service, address, port), (weight, tags, metadata, health, lifecycle, zone))| Instance {
-            weight: Weight::try_from(weight).unwrap(),
-            tags: Tags::try_from(tags).unwrap(),
-            metadata,
-            health,
-            lifecycle,
-            locality: Locality::new("", &zone, "").unwrap(),
-            ..Instance::new(id, service, address, Port::try_from(port).unwrap())
-        },
-    )
-}
-
 fn queries() -> impl Strategy<Value = Query> {
     let health = prop::sample::select(vec![HealthFilter::Passing, HealthFilter::Usable, HealthFilter::Any]);
     let lifecycle = prop::sample::select(vec![LifecycleFilter::Ready, LifecycleFilter::Any]);
@@ -182,70 +98,4 @@ fn updates() -> impl Strategy<Value = Update> {
         (at(), instance_ids()).prop_map(|(at, id)| Update::Delete { at, id }),
         at().prop_map(|at| Update::Progress { at }),
     ]
-}
-
-fn network_specs() -> impl Strategy<Value = NetworkSpec> {
-    let segments = prop::sample::subsequence(vec!["10.89.0.0/24", "fd00:89::/64"], 0..=2);
-    let bridge = prop::option::of("[a-z0-9]{1,15}".prop_map(|text| text.parse().unwrap()));
-    (service_names(), segments, prop::option::of(1280..=65_535_u32), bridge).prop_map(
-        |(name, segments, mtu, bridge)| {
-            let segment = |text: &str| Segment::new(text.parse().unwrap()).unwrap();
-            NetworkSpec {
-                segments: segments.into_iter().map(segment).collect(),
-                mtu: mtu.map(|bytes| Mtu::try_from(bytes).unwrap()),
-                bridge,
-                ..NetworkSpec::new(name.as_str().parse().unwrap())
-            }
-        },
-    )
-}
-
-fn attach_specs() -> impl Strategy<Value = AttachSpec> {
-    (
-        service_names(),
-        service_names(),
-        prop::collection::vec(addresses(), 0..3),
-        prop::option::of(any::<u64>()),
-    )
-        .prop_map(|(network, sandbox, addresses, mac)| AttachSpec {
-            addresses,
-            mac: mac.map(MacAddr::local),
-            ..AttachSpec::new(network.as_str().parse().unwrap(), sandbox.as_str().parse().unwrap())
-        })
-}
-
-fn service_specs() -> impl Strategy<Value = ServiceSpec> {
-    let checks = prop::sample::select(vec![ReadyCheck::Tcp, ReadyCheck::None]);
-    (instances(), checks).prop_map(|(instance, ready_check)| ServiceSpec {
-        weight: instance.weight,
-        tags: instance.tags,
-        metadata: instance.metadata,
-        ready_check,
-        ..ServiceSpec::new(instance.service, instance.port)
-    })
-}
-
-fn attachments() -> impl Strategy<Value = Attachment> {
-    let place = (any::<u64>(), attach_specs(), prop::collection::vec((addresses(), 0..=32_u8), 1..3));
-    let life =
-        (prop::option::of(instance_ids()), prop::option::of(1..u32::MAX), prop::option::of("/[a-z]{1,20}"));
-    (place, life).prop_map(|((id, spec, addresses), (instance, pid, userns))| Attachment {
-        endpoint: Endpoint {
-            id: EndpointId::from_number(id),
-            network: spec.network,
-            sandbox: spec.sandbox,
-            interface: spec.interface,
-            host_link: "nl0123456789ab".parse().unwrap(),
-            mac: MacAddr::local(id),
-            gateways: addresses.iter().map(|(address, _)| *address).collect(),
-            addresses: addresses
-                .into_iter()
-                .map(|(address, prefix_len)| InterfaceAddr::new(address, prefix_len).unwrap())
-                .collect(),
-        },
-        netns: "/run/netloft/netns/web-1".into(),
-        userns: userns.map(Into::into),
-        instance,
-        pid,
-    })
 }

@@ -1,5 +1,7 @@
 //! What can be said on the command line.
 
+mod attach;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,9 +9,9 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use netloft_client::Target;
-use netloft_types::{
-    InterfaceName, MacAddr, Mtu, NetworkName, Port, Query, SandboxName, ServiceName, Subnet, Tag, Weight,
-};
+use netloft_types::{InterfaceName, Mtu, NetworkName, Port, Query, SandboxName, ServiceName, Subnet, Tag};
+
+pub(crate) use self::attach::{AttachOptions, ServiceOptions};
 
 /// Gives containers on plain Linux hosts a network and a name in one act.
 #[derive(Debug, Parser)]
@@ -46,6 +48,17 @@ pub(crate) enum Command {
     Network(NetworkCommand),
     /// Runs a command in a sandbox of its own, with an address and a name.
     Run(RunArgs),
+    /// Attaches a sandbox to a network until it is detached: a new one, one that is attached elsewhere, or a network
+    /// namespace that somebody else made.
+    Attach(AttachArgs),
+    /// Detaches a sandbox, or one endpoint; does nothing if that is done already.
+    Detach(DetachArgs),
+    /// Lists the endpoints: what is attached, and which ports of it answer at the host.
+    Endpoints {
+        /// Only those on this network.
+        #[arg(long)]
+        network: Option<NetworkName>,
+    },
     /// Lists the services of the registry.
     Services,
     /// Lists the instances of a service.
@@ -54,6 +67,16 @@ pub(crate) enum Command {
     Watch(QueryArgs),
     /// Shows the agent's networks and endpoints and the registry's services.
     Status,
+    /// Looks for what is not as it should be on the host; says why, and what to do about it.
+    ///
+    /// Answers with exit code 1 if there is anything.
+    Doctor,
+    /// Takes away what says it is ours and belongs to no network and no endpoint.
+    Gc {
+        /// Only tell what would be taken away.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Prints a completion script.
     Completions {
         /// The shell it is for.
@@ -106,12 +129,39 @@ pub(crate) struct NetworkCreateArgs {
     /// A subnet, as in 10.89.0.0/24; at most one of each family [default: a free IPv4 subnet].
     #[arg(long = "subnet", value_name = "PREFIX")]
     pub(crate) subnets: Vec<Subnet>,
-    /// The host's address in one of the subnets [default: the first].
+    /// The next hop out of one of the subnets; with a bridge, the host's address on it [default: the first].
     #[arg(long = "gateway", value_name = "ADDRESS")]
     pub(crate) gateways: Vec<IpAddr>,
-    /// The largest packet, in bytes.
+    /// Choose an IPv6 subnet too, if none is given.
     #[arg(long)]
+    pub(crate) ipv6: bool,
+    /// Keep what its sandboxes send on this host; otherwise they have a way out.
+    #[arg(long)]
+    pub(crate) internal: bool,
+    /// Let its sandboxes connect to services of the host itself.
+    #[arg(long)]
+    pub(crate) host_access: bool,
+    /// What it is made of [default: bridge].
+    #[arg(long, value_enum)]
+    pub(crate) driver: Option<DriverKind>,
+    /// The link of the host to share, with --driver macvlan.
+    #[arg(long, value_name = "LINK", requires = "driver", required_if_eq("driver", "macvlan"))]
+    pub(crate) parent: Option<InterfaceName>,
+    /// What its bridge is called [default: derived from the name].
+    #[arg(long, value_name = "LINK")]
+    pub(crate) bridge: Option<InterfaceName>,
+    /// The largest packet, in bytes [default: that of the link by which the host's default route leaves].
+    #[arg(long, value_name = "BYTES")]
     pub(crate) mtu: Option<Mtu>,
+}
+
+/// What a network is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DriverKind {
+    /// A bridge of its own on the host.
+    Bridge,
+    /// Links that share a link of the host, so that sandboxes are neighbours of the machines on it.
+    Macvlan,
 }
 
 #[derive(Debug, Args)]
@@ -120,38 +170,53 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     pub(crate) network: NetworkName,
     /// The name: of the service if there is a port, else of the sandbox.
-    #[arg(long)]
+    #[arg(long, group = "named")]
     pub(crate) name: ServiceName,
-    /// The port on which the command serves; registers it under its name.
-    #[arg(long)]
-    pub(crate) port: Option<Port>,
-    /// Its share of the calls, relative to the weights of its siblings.
-    #[arg(long, requires = "port", default_value = "1")]
-    pub(crate) weight: Weight,
-    /// A word to select it by.
-    #[arg(long = "tag", requires = "port", value_name = "TAG")]
-    pub(crate) tags: Vec<Tag>,
-    /// A fact about it.
-    #[arg(long = "meta", requires = "port", value_name = "KEY=VALUE", value_parser = key_value)]
-    pub(crate) metadata: Vec<(String, String)>,
-    /// Get calls at once, without waiting for the port to accept a connection.
-    #[arg(long, requires = "port")]
-    pub(crate) no_check: bool,
     /// The name of the sandbox [default: derived from the name].
     #[arg(long)]
     pub(crate) sandbox: Option<SandboxName>,
-    /// A static address; at most one of each family.
-    #[arg(long = "address", value_name = "ADDRESS")]
-    pub(crate) addresses: Vec<IpAddr>,
-    /// The interface inside the sandbox.
-    #[arg(long, default_value = "eth0")]
-    pub(crate) interface: InterfaceName,
-    /// The Ethernet address [default: derived].
-    #[arg(long)]
-    pub(crate) mac: Option<MacAddr>,
+    #[command(flatten)]
+    pub(crate) service: ServiceOptions,
+    #[command(flatten)]
+    pub(crate) attach: AttachOptions,
     /// The command and its arguments.
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AttachArgs {
+    /// The network to attach to.
+    pub(crate) network: NetworkName,
+    /// The name of the sandbox.
+    pub(crate) sandbox: SandboxName,
+    /// The network namespace of the sandbox, if somebody else made it, as in /run/netns/web: it is used, and not taken
+    /// away [default: a new one].
+    #[arg(long, value_name = "PATH", value_parser = absolute)]
+    pub(crate) netns: Option<PathBuf>,
+    /// The process that runs in the sandbox: its service is found while it lives.
+    #[arg(long, help_heading = "Service")]
+    pub(crate) pid: Option<u32>,
+    /// The name under which it is found, once --pid says which process is to live for that.
+    #[arg(long, group = "named", requires = "port", value_name = "NAME", help_heading = "Service")]
+    pub(crate) service: Option<ServiceName>,
+    #[command(flatten)]
+    pub(crate) offer: ServiceOptions,
+    #[command(flatten)]
+    pub(crate) attach: AttachOptions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DetachArgs {
+    /// The id of an endpoint, or the name of a sandbox.
+    #[arg(value_name = "ENDPOINT|SANDBOX")]
+    pub(crate) what: String,
+    /// Only from this network [default: from all].
+    #[arg(long)]
+    pub(crate) network: Option<NetworkName>,
+    /// Fail if there is nothing to detach.
+    #[arg(long)]
+    pub(crate) strict: bool,
 }
 
 #[derive(Debug, Args)]
@@ -204,7 +269,7 @@ pub(crate) struct CallArgs {
     pub(crate) duration: Option<Duration>,
 }
 
-fn key_value(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("must be KEY=VALUE")?;
-    Ok((key.to_owned(), value.to_owned()))
+/// Where the agent works is not where we do.
+fn absolute(text: &str) -> std::io::Result<PathBuf> {
+    std::path::absolute(text)
 }

@@ -8,11 +8,13 @@
 //! for look-ups only, never across an await. Each started process has one task, which alone decides about its
 //! instance; the table owns the task and aborts it when the attachment goes.
 
+mod takeover;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use netloft_network::Host;
+use netloft_network::{Finding, Host};
 use netloft_registry::Store;
 use netloft_types::{
     AttachSpec, Attachment, EndpointId, InstanceId, Lifetime, Network, NetworkName, NetworkSpec, ServiceSpec,
@@ -21,6 +23,7 @@ use tracing::{info, warn};
 
 use crate::announcement::Announcement;
 use crate::error::{Error, RegistrarError};
+use crate::note::Note;
 use crate::process::Process;
 use crate::registrar::Registrar;
 use crate::task::Task;
@@ -38,17 +41,26 @@ struct Shared {
     host_name: HostName,
     userns: Option<PathBuf>,
     attached: Mutex<BTreeMap<EndpointId, Attached>>,
+    /// Retires what is lost.
+    mourner: OnceLock<Task>,
 }
 
 /// What the agent keeps of an attachment.
 struct Attached {
     attachment: Attachment,
     service: Option<Announcement>,
+    note: Note,
     process: Option<Supervised>,
     /// Detaches when the caller ends; none if it need not live.
     keeper: Option<Task>,
     /// Whether it is being detached: then nothing is started in it any more.
     is_leaving: bool,
+}
+
+impl Attached {
+    fn new(attachment: Attachment, service: Option<Announcement>, note: Note) -> Self {
+        Self { attachment, service, note, process: None, keeper: None, is_leaving: false }
+    }
 }
 
 struct Supervised {
@@ -73,8 +85,12 @@ impl Agent {
             host_name: options.host_name,
             userns: options.userns,
             attached: Mutex::default(),
+            mourner: OnceLock::new(),
         };
-        Ok(Self { shared: Arc::new(shared) })
+        let agent = Self { shared: Arc::new(shared) };
+        agent.mourn().await?;
+        agent.take_over().await?;
+        Ok(agent)
     }
 
     /// The registry in this process, if there is one.
@@ -154,17 +170,10 @@ impl Agent {
             (Lifetime::Caller, None) => return Err(Error::CallerGone),
             (Lifetime::Caller, Some(pid)) => Some(Process::open(pid).map_err(|_| Error::CallerGone)?),
         };
-        let sandbox = self.shared.host.attach(spec).await?;
+        let note = Note { service, keeper: keeper.as_ref().map(Process::trace), process: None };
+        let sandbox = self.shared.host.attach_noted(spec, note.to_text()).await?;
         let id = sandbox.endpoint.id;
-        let service =
-            service.map(|service| Announcement::new(&sandbox.endpoint, service, &self.shared.host_name));
-        let attachment = Attachment {
-            endpoint: sandbox.endpoint,
-            netns: sandbox.netns_path,
-            userns: self.shared.userns.clone(),
-            instance: service.as_ref().map(|announcement| announcement.instance.id.clone()),
-            pid: None,
-        };
+        let (attachment, service) = self.describe(sandbox, &note);
         if let Some(announcement) = &service
             && let Err(source) = self.shared.registrar.announce(announcement.instance.clone()).await
         {
@@ -173,18 +182,30 @@ impl Agent {
             }
             return Err(Error::Register { sandbox: attachment.endpoint.sandbox, source });
         }
-        let attached = Attached {
-            attachment: attachment.clone(),
-            service,
-            process: None,
-            keeper: None,
-            is_leaving: false,
-        };
+        let attached = Attached::new(attachment.clone(), service, note);
         self.shared.table().insert(id, attached);
         if let Some(keeper) = keeper {
             self.keep(id, keeper);
         }
         Ok(attachment)
+    }
+
+    /// An endpoint of this host, as the agent tells of it, and its instance.
+    fn describe(
+        &self,
+        sandbox: netloft_network::Attached,
+        note: &Note,
+    ) -> (Attachment, Option<Announcement>) {
+        let announce = |service| Announcement::new(&sandbox.endpoint, service, &self.shared.host_name);
+        let service = note.service.clone().map(announce);
+        let attachment = Attachment {
+            endpoint: sandbox.endpoint,
+            netns: sandbox.netns_path,
+            userns: self.shared.userns.clone(),
+            instance: service.as_ref().map(|announcement| announcement.instance.id.clone()),
+            pid: None,
+        };
+        (attachment, service)
     }
 
     /// Detaches `id` when `keeper` ends.
@@ -221,12 +242,20 @@ impl Agent {
     ///
     /// If there is no such endpoint or process, or another process still runs.
     ///
-    /// # Panics
+    /// # Cancel safety
     ///
-    /// Outside a tokio runtime.
-    pub fn start(&self, id: EndpointId, pid: u32) -> Result<(), Error> {
+    /// If the future is dropped after its first poll, the process is followed; after a restart of the agent it may not
+    /// be known.
+    pub async fn start(&self, id: EndpointId, pid: u32) -> Result<(), Error> {
         let process = Process::open(pid).map_err(|source| Error::NoSuchProcess { pid, source })?;
-        let process = Arc::new(process);
+        let note = self.admit(id, Arc::new(process))?;
+        info!(endpoint = %id, pid, "started");
+        self.shared.host.annotate(id, note).await?;
+        Ok(())
+    }
+
+    /// Follows a process from now on, and gives back what is to be remembered.
+    fn admit(&self, id: EndpointId, process: Arc<Process>) -> Result<String, Error> {
         let mut table = self.shared.table();
         let attached = table.get_mut(&id).filter(|attached| !attached.is_leaving);
         let attached = attached.ok_or(Error::NoSuchEndpoint { endpoint: id })?;
@@ -236,12 +265,23 @@ impl Agent {
             let sandbox = attached.attachment.endpoint.sandbox.clone();
             return Err(Error::AlreadyStarted { sandbox, running: running.process.pid() });
         }
-        attached.attachment.pid = Some(pid);
+        attached.note.process = Some(process.trace());
+        self.follow(id, attached, process, before);
+        Ok(attached.note.to_text())
+    }
+
+    /// Has a task follow a process from now on.
+    fn follow(
+        &self,
+        id: EndpointId,
+        attached: &mut Attached,
+        process: Arc<Process>,
+        before: Option<Supervised>,
+    ) {
+        attached.attachment.pid = Some(process.pid());
         let service = attached.service.clone();
         let task = Task::spawn(self.clone().supervise(id, Arc::clone(&process), service, before));
         attached.process = Some(Supervised { process, task });
-        info!(endpoint = %id, pid, "started");
-        Ok(())
     }
 
     /// Follows a process from its start to its end, and its instance with it.
@@ -272,6 +312,7 @@ impl Agent {
             // Another process may have been started in its place meanwhile.
             let ended = attached.process.take_if(|current| Arc::ptr_eq(&current.process, &process))?;
             attached.attachment.pid = None;
+            attached.note.process = None;
             Some(ended)
         });
         // Aborts this very task, which has nothing left to do.
@@ -305,6 +346,39 @@ impl Agent {
         self.shared.host.detach(id).await?;
         self.shared.table().remove(&id);
         Ok(())
+    }
+
+    /// Everything of the network wing that is not as it should be. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// If the host cannot be read.
+    pub async fn examine(&self) -> Result<Vec<Finding>, Error> {
+        Ok(self.shared.host.examine().await?)
+    }
+
+    /// Takes away what says it is ours and nobody knows, and tells what it was; with `dry_run`, only tells.
+    ///
+    /// # Errors
+    ///
+    /// If something of it is still there.
+    pub async fn collect_garbage(&self, dry_run: bool) -> Result<Vec<String>, Error> {
+        let strays = self.shared.host.collect_garbage(dry_run).await?;
+        Ok(strays.iter().map(ToString::to_string).collect())
+    }
+
+    /// Stops, and leaves networks and sandboxes in place for the next agent with the same journal; instances are taken
+    /// back from a remote registry, and the next agent announces them again. Without a journal, as [`Agent::close`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Agent::close`].
+    pub async fn leave(&self) -> Result<(), Error> {
+        let attached = std::mem::take(&mut *self.shared.table());
+        for (_, attached) in attached {
+            self.shared.retire(attached.attachment.instance, attached.process).await;
+        }
+        Ok(self.shared.host.leave().await?)
     }
 
     /// Detaches everything, removes every network and stops: nothing of ours is left on the host.

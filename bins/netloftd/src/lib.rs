@@ -30,6 +30,7 @@ mod agent;
 mod announcement;
 mod error;
 mod host_name;
+mod note;
 mod options;
 mod process;
 mod registrar;

@@ -4,6 +4,7 @@ mod settings;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser as _;
@@ -12,9 +13,13 @@ use netloft_netns::{private, require_privilege};
 use netloft_network::{Host, HostOptions};
 use netloft_rpc::{Listener, SocketAccess};
 use netloftd::{Agent, AgentOptions, HostName, Registry};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::Level;
 
 use self::settings::{Cli, Settings};
+
+/// Where root's agent remembers what it made (Filesystem Hierarchy Standard 3.0, section 5.8).
+const STATE_DIR: &str = "/var/lib/netloft";
 
 /// What the operator said cannot be meant; the same code that the argument parser uses.
 const USAGE: u8 = 2;
@@ -48,7 +53,17 @@ fn run(settings: Settings) -> anyhow::Result<()> {
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .init();
+    raise_descriptor_limit();
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(settings))
+}
+
+/// An agent holds a descriptor for each sandbox, and one more for each process in it.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
 }
 
 async fn serve(settings: Settings) -> anyhow::Result<()> {
@@ -60,9 +75,9 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let agent = Agent::open(options(settings)?).await?;
     writeln!(io::stdout(), "listening on {listener}")?;
     let served = netloftd::serve(listener, agent.clone(), netloft_rpc::shutdown_requested()).await;
-    let closed = agent.close().await.context("cannot take everything away");
+    let left = agent.leave().await.context("cannot stop in good order");
     served?;
-    closed
+    left
 }
 
 fn options(settings: Settings) -> anyhow::Result<AgentOptions> {
@@ -73,9 +88,17 @@ fn options(settings: Settings) -> anyhow::Result<AgentOptions> {
     };
     let defaults = HostOptions::default();
     let named = || Some(netloft_rpc::run_directory().filter(|_| !is_private)?.join("netns"));
+    let netns_dir = settings.netns_dir.or_else(named);
+    let remembers = !is_private && netns_dir.is_some() && nix::unistd::geteuid().is_root();
     let host = Host::open(HostOptions {
-        netns_dir: settings.netns_dir.or_else(named),
+        state_dir: settings
+            .state_dir
+            .or_else(|| remembers.then(|| STATE_DIR.into()))
+            .filter(|directory| directory.as_os_str() != "none"),
+        netns_dir,
         default_pools: settings.pools.unwrap_or_else(|| defaults.default_pools.clone()),
+        rest: settings.rest.map_or(defaults.rest, Duration::from_secs),
+        respect_firewall: settings.respect_firewall == Some(true),
         ..defaults
     })?;
     Ok(AgentOptions {

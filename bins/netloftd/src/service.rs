@@ -1,5 +1,6 @@
 //! `netloft.network.v1` over gRPC: parses, asks the agent, answers.
 
+use netloft_network::Finding;
 use netloft_proto::network::v1 as wire;
 use netloft_proto::network::v1::networks_server::{Networks, NetworksServer};
 use netloft_proto::{from_wire, to_wire};
@@ -67,7 +68,7 @@ impl Networks for Service {
     ) -> Result<Response<wire::StartResponse>, Status> {
         let request = request.into_inner();
         let id = request.endpoint_id.parse().map_err(invalid)?;
-        self.agent.start(id, request.pid).map_err(status)?;
+        self.agent.start(id, request.pid).await.map_err(status)?;
         Ok(Response::new(wire::StartResponse {}))
     }
 
@@ -94,6 +95,23 @@ impl Networks for Service {
         Ok(Response::new(wire::ListEndpointsResponse {
             endpoints: selected.map(to_wire::attachment).collect(),
         }))
+    }
+
+    async fn examine(
+        &self,
+        _request: Request<wire::ExamineRequest>,
+    ) -> Result<Response<wire::ExamineResponse>, Status> {
+        let findings = self.agent.examine().await.map_err(status)?;
+        let finding = |Finding { problem, cause, remedy }| wire::Finding { problem, cause, remedy };
+        Ok(Response::new(wire::ExamineResponse { findings: findings.into_iter().map(finding).collect() }))
+    }
+
+    async fn collect_garbage(
+        &self,
+        request: Request<wire::CollectGarbageRequest>,
+    ) -> Result<Response<wire::CollectGarbageResponse>, Status> {
+        let strays = self.agent.collect_garbage(request.into_inner().dry_run).await.map_err(status)?;
+        Ok(Response::new(wire::CollectGarbageResponse { strays }))
     }
 }
 

@@ -38,6 +38,17 @@ pub(crate) struct Settings {
     /// else they are reached through this process]
     #[arg(long, env = "NETLOFTD_NETNS_DIR", value_name = "DIR")]
     pub(crate) netns_dir: Option<PathBuf>,
+    /// Where is remembered what was made, so that it outlives this process; `none` to remember nothing and take
+    /// everything away in the end [default: /var/lib/netloft as root, else none]
+    #[arg(long, env = "NETLOFTD_STATE_DIR", value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+    /// How long an address rests after its release before another sandbox gets it, in seconds [default: 130]
+    #[arg(long, env = "NETLOFTD_REST", value_name = "SECONDS")]
+    pub(crate) rest: Option<u64>,
+    /// While a firewall of the host drops what nobody let in, ports that are published at no address in particular
+    /// answer to the host alone
+    #[arg(long, env = "NETLOFTD_RESPECT_FIREWALL", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub(crate) respect_firewall: Option<bool>,
     /// Where subnets come from for networks that name none; may be repeated [default: 10.80.0.0/12]
     #[arg(long = "pool", env = "NETLOFTD_POOLS", value_name = "PREFIX", value_delimiter = ',')]
     pub(crate) pools: Option<Vec<Subnet>>,
@@ -75,6 +86,9 @@ impl Settings {
             socket: self.socket.or(other.socket),
             registry: self.registry.or(other.registry),
             netns_dir: self.netns_dir.or(other.netns_dir),
+            state_dir: self.state_dir.or(other.state_dir),
+            rest: self.rest.or(other.rest),
+            respect_firewall: self.respect_firewall.or(other.respect_firewall),
             pools: self.pools.or(other.pools),
             host_name: self.host_name.or(other.host_name),
             private: self.private.or(other.private),

@@ -8,8 +8,8 @@ use std::process::{Child, Command};
 use std::sync::Arc;
 use std::time::Duration;
 
-use netloft_network::Host;
 use netloft_network::testing::{FakeKernel, Fault};
+use netloft_network::{Host, HostOptions};
 use netloft_registry::{Command as Order, MemoryStore, Store, StoreOptions};
 use netloft_types::{
     AttachSpec, Instance, Lifecycle, Lifetime, NetworkSpec, Port, Query, ReadyCheck, ServiceSpec, SessionId,
@@ -35,9 +35,9 @@ async fn an_instance_lives_and_dies_with_its_process() {
     let attachment = world.attach("api-1").await.unwrap();
     for _ in 0..2 {
         let mut process = sleeper();
-        world.agent.start(attachment.endpoint.id, process.id()).unwrap();
+        world.agent.start(attachment.endpoint.id, process.id()).await.unwrap();
         world.until_usable(1).await;
-        let another = world.agent.start(attachment.endpoint.id, std::process::id());
+        let another = world.agent.start(attachment.endpoint.id, std::process::id()).await;
         assert!(matches!(another, Err(Error::AlreadyStarted { .. })), "{another:?}");
 
         process.kill().unwrap();
@@ -94,7 +94,7 @@ async fn a_detached_instance_is_not_announced_again() {
     for round in 0..50 {
         let attachment = world.attach(&format!("api-{round}")).await.unwrap();
         let mut process = sleeper();
-        world.agent.start(attachment.endpoint.id, process.id()).unwrap();
+        world.agent.start(attachment.endpoint.id, process.id()).await.unwrap();
         // At once, so that it races with the announcement.
         world.agent.detach(attachment.endpoint.id).await.unwrap();
         let registered = world.store.list(&Query::everything()).await.unwrap();
@@ -113,6 +113,46 @@ async fn closing_takes_everything_away() {
     assert!(world.store.list(&Query::everything()).await.unwrap().instances.is_empty());
 }
 
+#[tokio::test]
+async fn the_next_agent_takes_over_endpoints_processes_and_names() {
+    let state = tempfile::tempdir().unwrap();
+    let options = || HostOptions { state_dir: Some(state.path().to_owned()), ..HostOptions::default() };
+    let kernel = FakeKernel::new().unwrap();
+    let world = World::open(kernel.clone(), options()).await;
+    world.create_network().await;
+    let (mut running, mut dying, mut keeper) = (sleeper(), sleeper(), sleeper());
+    let kept = world.attach("kept").await.unwrap();
+    world.agent.start(kept.endpoint.id, running.id()).await.unwrap();
+    let ended = world.attach("ended").await.unwrap();
+    world.agent.start(ended.endpoint.id, dying.id()).await.unwrap();
+    let spec = AttachSpec::new("blue".parse().unwrap(), "left".parse().unwrap());
+    world.agent.attach(spec, Some(service()), Lifetime::Caller, Some(keeper.id())).await.unwrap();
+    world.until_usable(2).await;
+
+    world.agent.leave().await.unwrap();
+    assert!(kernel.has_sandbox("kept"), "what is left is taken away");
+    for gone in [&mut dying, &mut keeper] {
+        gone.kill().unwrap();
+        gone.wait().unwrap();
+    }
+    let next = World::open(kernel.clone(), options()).await;
+    next.until_usable(1).await;
+    next.until(|| next.agent.attachments().len() == 2).await;
+    let found = |attachment: &netloft_types::Attachment| {
+        let all = next.agent.attachments();
+        all.into_iter().find(|it| it.endpoint == attachment.endpoint).map(|it| it.pid)
+    };
+    assert_eq!(found(&kept), Some(Some(running.id())));
+    assert_eq!(found(&ended), Some(None), "its process ended while no agent ran");
+    assert!(!kernel.has_sandbox("left"), "its caller ended while no agent ran");
+
+    running.kill().unwrap();
+    next.until_usable(0).await;
+    running.wait().unwrap();
+    next.agent.close().await.unwrap();
+    assert!(kernel.is_empty());
+}
+
 /// An agent with a network, over a kernel that is not there.
 struct World {
     agent: Agent,
@@ -122,15 +162,22 @@ struct World {
 
 impl World {
     async fn new() -> Self {
-        let kernel = FakeKernel::new().unwrap();
+        let world = Self::open(FakeKernel::new().unwrap(), HostOptions::default()).await;
+        world.create_network().await;
+        world
+    }
+
+    async fn open(kernel: FakeKernel, options: HostOptions) -> Self {
         let store = Arc::new(MemoryStore::start(StoreOptions::default()));
-        let host = Host::open_over(Box::new(kernel.clone()), vec!["10.80.0.0/12".parse().unwrap()]).unwrap();
+        let host = Host::open_over(Box::new(kernel.clone()), options).unwrap();
         let registry = Registry::Embedded(Arc::clone(&store) as Arc<dyn Store>);
         let options =
             AgentOptions { host_name: "here".parse().unwrap(), ..AgentOptions::new(host, registry) };
-        let agent = Agent::open(options).await.unwrap();
-        agent.create_network(NetworkSpec::new("blue".parse().unwrap())).await.unwrap();
-        Self { agent, kernel, store }
+        Self { agent: Agent::open(options).await.unwrap(), kernel, store }
+    }
+
+    async fn create_network(&self) {
+        self.agent.create_network(NetworkSpec::new("blue".parse().unwrap())).await.unwrap();
     }
 
     async fn attach(&self, sandbox: &str) -> Result<netloft_types::Attachment, Error> {

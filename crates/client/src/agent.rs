@@ -111,7 +111,7 @@ impl AgentClient {
         Ok(())
     }
 
-    /// Takes the instance out of every lookup, then the endpoint and the sandbox away.
+    /// Takes the instance out of every lookup, then the endpoint away, and with the last one the sandbox.
     ///
     /// # Errors
     ///
@@ -131,6 +131,34 @@ impl AgentClient {
         let attachments = answer.endpoints.iter().map(from_wire::attachment).collect::<Result<_, _>>();
         attachments.map_err(|error| self.connection.malformed(&operation, error))
     }
+
+    /// Has the agent compare what is on the host with what should be there; tells what differs.
+    pub async fn examine(&self) -> Result<Vec<Finding>, Error> {
+        let request = wire::ExamineRequest {};
+        let answer = self.connection.call(&Operation::Examine, self.rpc.clone().examine(request)).await?;
+        let finding = |wire::Finding { problem, cause, remedy }| Finding { problem, cause, remedy };
+        Ok(answer.findings.into_iter().map(finding).collect())
+    }
+
+    /// Has the agent take away what says it is the agent's and belongs to nothing; only tells what that is in a dry
+    /// run. Answers with a description of each thing.
+    pub async fn collect_garbage(&self, dry_run: bool) -> Result<Vec<String>, Error> {
+        let request = wire::CollectGarbageRequest { dry_run };
+        let mut rpc = self.rpc.clone();
+        let call = rpc.collect_garbage(request);
+        Ok(self.connection.call(&Operation::CollectGarbage, call).await?.strays)
+    }
+}
+
+/// Something on the host that is not as it should be, in words for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// What is wrong.
+    pub problem: String,
+    /// How that can have come about.
+    pub cause: String,
+    /// What to do about it.
+    pub remedy: String,
 }
 
 fn absent(field: &'static str) -> Invalid {

@@ -185,6 +185,10 @@ pub enum Operation {
     Detach(EndpointId),
     /// List the endpoints.
     ListEndpoints,
+    /// Compare the host with what should be there.
+    Examine,
+    /// Take away what belongs to nothing.
+    CollectGarbage,
 }
 
 impl fmt::Display for Operation {
@@ -209,6 +213,8 @@ impl fmt::Display for Operation {
             Self::Start(endpoint) => write!(f, "start the process of endpoint {endpoint}"),
             Self::Detach(endpoint) => write!(f, "detach endpoint {endpoint}"),
             Self::ListEndpoints => f.write_str("list endpoints"),
+            Self::Examine => f.write_str("examine the host"),
+            Self::CollectGarbage => f.write_str("collect garbage"),
         }
     }
 }

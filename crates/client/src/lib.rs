@@ -53,7 +53,7 @@ mod registration;
 mod session;
 mod target;
 
-pub use agent::AgentClient;
+pub use agent::{AgentClient, Finding};
 pub use balanced::{Balanced, Candidates};
 pub use calls::{Resolved, ServiceSummary, Watch};
 pub use client::{Client, ClientOptions};

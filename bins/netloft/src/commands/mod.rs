@@ -1,5 +1,7 @@
 //! The commands that talk to an agent or a registry.
 
+mod endpoint;
+mod host;
 mod network;
 mod registry;
 mod run;
@@ -8,6 +10,7 @@ mod status;
 use anyhow::Context as _;
 use netloft_client::{AgentClient, Client, Error as ClientError, Refusal, Target};
 
+pub(crate) use self::network::made_of;
 use crate::args::{Command, Common};
 
 /// Carries a command out; answers the exit code.
@@ -31,6 +34,11 @@ async fn ask(command: Command, common: &Common) -> anyhow::Result<u8> {
     match command {
         Command::Network(command) => network::run(command, common).await?,
         Command::Run(args) => return run::run(args, common).await,
+        Command::Attach(args) => endpoint::attach(args, common).await?,
+        Command::Detach(args) => endpoint::detach(args, common).await?,
+        Command::Endpoints { network } => endpoint::list(network.as_ref(), common).await?,
+        Command::Doctor => return host::doctor(common).await,
+        Command::Gc { dry_run } => host::collect_garbage(dry_run, common).await?,
         Command::Services => registry::services(common).await?,
         Command::Resolve(args) => registry::resolve(&args, common).await?,
         Command::Watch(args) => registry::watch(&args, common).await?,

@@ -1,12 +1,11 @@
 //! `netloft run`: a command in a sandbox of its own, with an address and a name.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 
 use anyhow::Context as _;
 use netloft_client::AgentClient;
-use netloft_types::{AttachSpec, Attachment, Lifetime, Port, ReadyCheck, SandboxName, ServiceSpec};
+use netloft_types::{Attachment, Lifetime, Port, SandboxName};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -19,22 +18,30 @@ use crate::enter::enter;
 /// The agent detaches us if we are killed, and the kernel ends the command then.
 pub(crate) async fn run(args: RunArgs, common: &Common) -> anyhow::Result<u8> {
     let agent = agent(common)?;
-    let service = args.port.map(|port| service(&args, port)).transpose()?;
-    let attachment = agent.attach(&attach_spec(&args)?, service.as_ref(), Lifetime::Caller).await?;
-    let outcome = supervise(&args, &agent, &attachment).await;
+    let sandbox = sandbox_name(&args)?;
+    let RunArgs { network, name, service, attach, command, .. } = args;
+    let port = service.port;
+    let service = service.spec(name)?;
+    let attachment = agent.attach(&attach.spec(network, sandbox), service.as_ref(), Lifetime::Caller).await?;
+    let outcome = supervise(&command, port, &agent, &attachment).await;
     let detached = agent.detach(attachment.endpoint.id).await.context("cannot detach");
     let code = outcome?;
     detached?;
     Ok(code)
 }
 
-async fn supervise(args: &RunArgs, agent: &AgentClient, attachment: &Attachment) -> anyhow::Result<u8> {
-    let (program, arguments) = args.command.split_first().context("there is no command")?;
+async fn supervise(
+    command: &[String],
+    port: Option<Port>,
+    agent: &AgentClient,
+    attachment: &Attachment,
+) -> anyhow::Result<u8> {
+    let (program, arguments) = command.split_first().context("there is no command")?;
     let mut command = Command::new(program);
     command
         .args(arguments)
         .env("NETLOFT_SANDBOX", attachment.endpoint.sandbox.as_str())
-        .envs(args.port.map(|port| ("NETLOFT_PORT", port.to_string())))
+        .envs(port.map(|port| ("NETLOFT_PORT", port.to_string())))
         .kill_on_drop(true);
     enter(&mut command, attachment)?;
     // Before there is a command that one of them could be meant for.
@@ -85,36 +92,16 @@ fn exit_code(status: ExitStatus) -> u8 {
     u8::try_from(code).unwrap_or(u8::MAX)
 }
 
-fn attach_spec(args: &RunArgs) -> anyhow::Result<AttachSpec> {
-    let sandbox = match &args.sandbox {
-        Some(sandbox) => sandbox.clone(),
-        None => sandbox_name(args)?,
-    };
-    Ok(AttachSpec {
-        interface: args.interface.clone(),
-        addresses: args.addresses.clone(),
-        mac: args.mac,
-        ..AttachSpec::new(args.network.clone(), sandbox)
-    })
-}
-
-/// The name itself; with our process id behind it if it is a service, of which there may be many instances.
+/// The name chosen, or else that of the service, with our process id behind it if there may be many instances.
 fn sandbox_name(args: &RunArgs) -> anyhow::Result<SandboxName> {
+    if let Some(sandbox) = &args.sandbox {
+        return Ok(sandbox.clone());
+    }
     let name = args.name.as_str();
-    if args.port.is_none() {
+    if args.service.port.is_none() {
         return Ok(name.parse()?);
     }
     let suffix = format!("-{}", std::process::id());
     let kept = name.len().min(netloft_types::limits::NAME_LEN_MAX - suffix.len());
     Ok(format!("{}{suffix}", name[..kept].trim_end_matches('-')).parse()?)
-}
-
-fn service(args: &RunArgs, port: Port) -> anyhow::Result<ServiceSpec> {
-    Ok(ServiceSpec {
-        weight: args.weight,
-        tags: args.tags.iter().cloned().collect::<BTreeSet<_>>().try_into()?,
-        metadata: args.metadata.iter().cloned().collect::<BTreeMap<_, _>>().try_into()?,
-        ready_check: if args.no_check { ReadyCheck::None } else { ReadyCheck::Tcp },
-        ..ServiceSpec::new(args.name.clone(), port)
-    })
 }

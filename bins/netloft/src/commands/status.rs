@@ -1,9 +1,9 @@
 //! `netloft status`.
 
-use netloft_types::{Attachment, Query};
+use netloft_types::Query;
 use serde_json::json;
 
-use super::{agent, network, registry};
+use super::{agent, endpoint, network, registry};
 use crate::args::Common;
 use crate::output;
 
@@ -27,22 +27,7 @@ pub(crate) async fn run(common: &Common) -> anyhow::Result<()> {
     output::line(format_args!("registry  {} at revision {}\n", client.target(), found.at))?;
     network::show(&networks, common)?;
     output::line("")?;
-    endpoints(&attachments)?;
+    endpoint::show(&attachments, common)?;
     output::line("")?;
     registry::show(&found.instances)
-}
-
-fn endpoints(attachments: &[Attachment]) -> anyhow::Result<()> {
-    let rows = attachments.iter().map(|attachment| {
-        let endpoint = &attachment.endpoint;
-        [
-            endpoint.id.to_string(),
-            endpoint.network.to_string(),
-            endpoint.sandbox.to_string(),
-            endpoint.host_link.to_string(),
-            output::list(&endpoint.addresses),
-            attachment.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
-        ]
-    });
-    output::block(&output::table(["ENDPOINT", "NETWORK", "SANDBOX", "LINK", "ADDRESSES", "PID"], rows))
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use netloft_types::{
-    AttachSpec, InterfaceName, MacAddr, Metadata, Mtu, NetworkName, NetworkSpec, Port, ReadyCheck,
-    SandboxName, Segment, ServiceName, ServiceSpec, Subnet, Tags, Weight,
+    AttachSpec, InterfaceName, MacAddr, Metadata, Mtu, NetworkName, NetworkSpec, Port, PublishSpec,
+    ReadyCheck, SandboxName, Segment, ServiceName, ServiceSpec, Subnet, Tags, Weight,
 };
 use serde::{Deserialize, Deserializer};
 
@@ -111,13 +111,25 @@ struct NetworkEntry {
     subnets: Vec<Subnet>,
     #[serde(default)]
     gateways: Vec<IpAddr>,
+    #[serde(default)]
+    ipv6: bool,
     mtu: Option<Mtu>,
+    #[serde(default)]
+    internal: bool,
+    #[serde(default)]
+    host_access: bool,
 }
 
 impl NetworkEntry {
     fn into_spec(self, name: NetworkName) -> anyhow::Result<NetworkSpec> {
-        let segments = Segment::pair(self.subnets, self.gateways)?;
-        Ok(NetworkSpec { segments, mtu: self.mtu, ..NetworkSpec::new(name) })
+        Ok(NetworkSpec {
+            segments: Segment::pair(self.subnets, self.gateways)?,
+            ipv6: self.ipv6,
+            mtu: self.mtu,
+            internal: self.internal,
+            host_access: self.host_access,
+            ..NetworkSpec::new(name)
+        })
     }
 }
 
@@ -130,6 +142,8 @@ struct SandboxEntry {
     #[serde(default)]
     addresses: Vec<IpAddr>,
     mac: Option<MacAddr>,
+    #[serde(default)]
+    publish: Vec<PublishSpec>,
     service: Option<ServiceEntry>,
     command: Vec<String>,
     #[serde(default, deserialize_with = "optional_duration")]
@@ -141,9 +155,10 @@ impl SandboxEntry {
         let bare = AttachSpec::new(self.network, self.name);
         Sandbox {
             attach: AttachSpec {
-                interface: self.interface.unwrap_or_else(|| bare.interface.clone()),
+                interface: self.interface,
                 addresses: self.addresses,
                 mac: self.mac,
+                publish: self.publish,
                 ..bare
             },
             service: self.service.map(ServiceEntry::into_spec),
@@ -230,6 +245,31 @@ mod tests {
     }
 
     #[test]
+    fn networks_are_closed_and_nothing_is_published_unless_it_says_so() {
+        let scenario = Scenario::parse(
+            r#"
+            [network.closed]
+            [network.open]
+            ipv6 = true
+            internal = true
+            host_access = true
+            [[sandbox]]
+            name = "a"
+            network = "open"
+            publish = ["8080:80", "127.0.0.1::53/udp"]
+            command = ["true"]
+            "#,
+        );
+        let scenario = scenario.unwrap();
+        assert_eq!(scenario.networks[0], NetworkSpec::new("closed".parse().unwrap()));
+        let open = &scenario.networks[1];
+        assert!(open.ipv6 && open.internal && open.host_access);
+        let published: Vec<_> =
+            scenario.sandboxes[0].attach.publish.iter().map(ToString::to_string).collect();
+        assert_eq!(published, ["8080:80/tcp", "127.0.0.1::53/udp"]);
+    }
+
+    #[test]
     fn every_mistake_is_named() {
         let sandbox = "[[sandbox]]\nname = \"a\"\nnetwork = \"n\"\ncommand = [\"true\"]\n";
         let network = "[network.n]\n";
@@ -249,6 +289,8 @@ mod tests {
             (format!("{network}{sandbox}colour = \"red\"\n"), "unknown field `colour`"),
             ("[network.n]\nsubnets = [\"10.0.0.1/24\"]\n".to_owned(), "did you mean 10.0.0.0/24?"),
             ("[network.n]\ngateways = [\"10.0.0.1\"]\n".to_owned(), "gateway \"10.0.0.1\""),
+            ("[network.n]\ninternal = \"yes\"\n".to_owned(), "expected a boolean"),
+            (format!("{network}{sandbox}publish = [\"80:\"]\n"), "published port \"80:\""),
         ] {
             let error = format!("{:#}", Scenario::parse(&text).unwrap_err());
             assert!(error.contains(complaint), "{error}");

@@ -15,6 +15,7 @@ use super::file::{Sandbox, Scenario};
 use super::process::{Process, Sign};
 use super::screen::Screen;
 use super::view::View;
+use crate::commands::made_of;
 use crate::demo::call::{self, Report};
 
 /// How often the table is drawn.
@@ -94,12 +95,9 @@ impl Stage {
         for spec in scenario.networks {
             let network = stage.agent.create_network(spec).await?;
             let segments: Vec<_> = network.segments.iter().map(ToString::to_string).collect();
-            stage.screen.line(&format!(
-                "network   {}: bridge {}, {}",
-                network.name,
-                network.bridge,
-                segments.join(", ")
-            ))?;
+            let [driver, link] = made_of(&network);
+            let name = &network.name;
+            stage.screen.line(&format!("network   {name}: {driver} {link}, {}", segments.join(", ")))?;
         }
         for sandbox in scenario.sandboxes {
             stage.attach(sandbox).await?;
@@ -120,13 +118,16 @@ impl Stage {
         let name = sandbox.name().clone();
         let addresses = crate::output::list(attachment.endpoint.addresses.iter().map(|one| one.address()));
         self.screen.line(&format!("sandbox   {name}: {addresses}, attached in {}", milliseconds(took)))?;
+        for port in &attachment.endpoint.ports {
+            self.screen.line(&format!("port      {name}: {port} at the host"))?;
+        }
         self.view.add(&attachment);
         self.roles.insert(name.clone(), Role { sandbox, attachment, process: None });
-        self.start(&name)
+        self.start(&name).await
     }
 
     /// Starts the process of a sandbox.
-    fn start(&mut self, name: &SandboxName) -> anyhow::Result<()> {
+    async fn start(&mut self, name: &SandboxName) -> anyhow::Result<()> {
         let Some(role) = self.roles.get_mut(name) else { return Ok(()) };
         let mut environment = self.environment.clone();
         environment.push(("NETLOFT_SANDBOX".to_owned(), name.to_string().into()));
@@ -135,7 +136,7 @@ impl Stage {
         }
         let process = Process::spawn(&role.sandbox.command, &role.attachment, &environment, &self.signs)
             .with_context(|| format!("sandbox {name}"))?;
-        self.agent.start(role.attachment.endpoint.id, process.pid())?;
+        self.agent.start(role.attachment.endpoint.id, process.pid()).await?;
         self.view.set_pid(name, Some(process.pid()));
         role.process = Some(process);
         Ok(())
@@ -153,7 +154,7 @@ impl Stage {
                     self.follow(&batch, Instant::now()).await?;
                 }
                 Some((name, sign)) = self.heard.recv() => self.hear(&name, sign)?,
-                () = self.agenda.due() => self.act()?,
+                () = self.agenda.due() => self.act().await?,
                 _ = frames.tick() => self.screen.show(self.view.table())?,
                 () = sleep_until(end.unwrap_or_else(far_future)), if end.is_some() => return Ok(()),
             }
@@ -161,11 +162,11 @@ impl Stage {
     }
 
     /// Does the first thing on the agenda.
-    fn act(&mut self) -> anyhow::Result<()> {
+    async fn act(&mut self) -> anyhow::Result<()> {
         let Some(((_, name), action)) = self.agenda.0.pop_first() else { return Ok(()) };
         match action {
             Action::Start => {
-                self.start(&name)?;
+                self.start(&name).await?;
                 self.tell(&format!("{name} is started again"))
             }
             Action::Kill => {

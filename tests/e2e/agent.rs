@@ -12,7 +12,9 @@ pub(crate) fn networks_are_created_listed_and_removed() {
     let lab = Lab::new();
     let agent = lab.agent(&[]);
     let table = lab.netloft(&[&BLUE[..], &["--mtu", "1400"]].concat()).success();
-    assert!(table.contains("blue") && table.contains("10.89.0.0/24,fd89::/64"), "{table}");
+    for part in ["blue", " bridge ", " nl-blue ", "10.89.0.0/24,fd89::/64"] {
+        assert!(table.contains(part), "{table}");
+    }
 
     let bridge = &From::Host.ip(&["address", "show", "dev", "nl-blue"])[0];
     assert_eq!((&bridge["linkinfo"]["info_kind"], &bridge["mtu"]), (&json!("bridge"), &json!(1400)));
@@ -25,7 +27,16 @@ pub(crate) fn networks_are_created_listed_and_removed() {
     assert_eq!(names(&listed), ["blue", "green"]);
     assert_eq!(listed[1]["segments"][0]["subnet"], "10.80.0.0/24");
 
-    lab.netloft(&["network", "rm", "blue", "green"]).success();
+    // Everything that can be chosen is told again.
+    let chosen = ["--ipv6", "--internal", "--host-access", "--bridge", "br-red"];
+    let red = &lab.json(&[&["network", "create", "red"], &chosen[..]].concat())[0];
+    assert_eq!((&red["internal"], &red["host_access"]), (&json!(true), &json!(true)));
+    assert_eq!(red["driver"]["bridge"]["bridge"], "br-red");
+    assert_eq!(red["segments"].as_array().unwrap().len(), 2, "{red}");
+    let table = lab.netloft(&["network", "ls"]).success();
+    assert!(table.contains(" internal,host-access"), "{table}");
+
+    lab.netloft(&["network", "rm", "blue", "green", "red"]).success();
     assert_eq!(lab.json(&["network", "ls"]), json!([]));
     assert_eq!(From::Host.links(), ["lo"]);
     agent.stop();

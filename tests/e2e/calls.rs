@@ -1,7 +1,10 @@
 //! Real traffic, and what other programs see of its ways.
 
+use std::net::SocketAddr;
+
 use netloft_tests::Lab;
 use netloft_tests::eyes::From;
+use netloft_tests::running::{Running, until};
 use serde_json::Value;
 
 use crate::support::{create_blue, endpoint, start_replica};
@@ -28,7 +31,7 @@ pub(crate) fn three_replicas_are_called_from_the_host_and_from_a_sandbox() {
         }
     }
     assert_eq!(called, 6, "three replicas, two families");
-    // And the host from a sandbox.
+    // And the host answers a sandbox that asks whether it is there.
     for gateway in ["10.89.0.1", "fd89::1"] {
         assert!(From::Sandbox(&endpoint(&lab, "web-1").netns()).pings(gateway.parse().unwrap()), "{gateway}");
     }
@@ -64,6 +67,32 @@ pub(crate) fn other_programs_see_what_was_promised() {
     assert!(!From::Host.listening().contains(":8080"), "{}", From::Host.listening());
 
     replica.stop().success();
+    agent.stop();
+    lab.finish();
+}
+
+pub(crate) fn a_sandbox_connects_to_services_of_the_host_only_where_it_may() {
+    let lab = Lab::new();
+    let agent = lab.agent(&[]);
+    create_blue(&lab);
+    let open = ["network", "create", "open", "--subnet", "10.90.0.0/24", "--host-access"];
+    lab.netloft(&open).success();
+    let mut server = lab.ours("netloft", &["demo", "serve", "--port", "18081"]);
+    server.env("NETLOFT_SANDBOX", "the host");
+    let server = Running::spawn(server);
+    let at = |host: [u8; 4]| SocketAddr::from((host, 18081));
+    until("it serves", || From::Host.curl(at([127, 0, 0, 1])).is_some());
+    let ask = |network: &str, gateway: [u8; 4]| {
+        lab.netloft(&["attach", network, "caller"]).success();
+        let netns = endpoint(&lab, "caller").netns();
+        assert!(From::Sandbox(&netns).pings(gateway.into()), "{network}");
+        let answer = From::Sandbox(&netns).curl(at(gateway));
+        lab.netloft(&["detach", "caller", "--strict"]).success();
+        answer
+    };
+    assert_eq!(ask("open", [10, 90, 0, 1]).as_deref(), Some("hello from the host"));
+    assert_eq!(ask("blue", [10, 89, 0, 1]), None);
+    server.stop().success();
     agent.stop();
     lab.finish();
 }

@@ -84,10 +84,18 @@ pub(crate) fn a_killed_run_takes_everything_with_it() {
         killed.elapsed()
     ));
     assert!(!From::Host.pings(promised.addresses()[0]));
-    // Its address can be asked for again, and its sibling never noticed.
+    // Its address rests, for all but a sandbox of its name; and its sibling never noticed.
     let address = promised.addresses()[0].to_string();
-    let again = ["run", "--network", "blue", "--name", "job", "--address", &address, "--", "true"];
-    lab.netloft(&again).success();
+    let again = |sandbox| {
+        let place = ["--network", "blue", "--address", &address, "--sandbox", sandbox];
+        lab.netloft(&[&["run"], &place[..], &["--name", "job", "--", "true"]].concat())
+    };
+    let refused = again("job");
+    assert!(
+        !refused.status.success() && refused.stderr.contains("rests after its last owner"),
+        "{refused:?}"
+    );
+    again("web-2").success();
     assert!(From::Host.curl(endpoint(&lab, "web-1").sockets(8080)[0]).is_some());
 
     sibling.stop().success();

@@ -6,6 +6,7 @@
 )]
 
 mod agent;
+mod attaching;
 mod calls;
 mod endings;
 mod kills;
@@ -28,8 +29,15 @@ fn main() -> ExitCode {
         case(agent::run_passes_sigterm_on),
         case(agent::every_command_answers_in_json),
         case(agent::a_watch_prints_every_change),
+        case(attaching::a_sandbox_is_attached_until_it_is_detached),
+        case(attaching::a_namespace_of_somebody_else_is_used_and_not_taken_away),
+        case(attaching::a_published_port_answers_at_the_host_while_its_sandbox_is_attached),
+        case(attaching::a_command_with_dns_settings_has_a_resolv_conf_of_its_own),
+        case(attaching::what_is_chosen_for_an_attachment_is_seen_inside),
+        case(attaching::the_doctor_finds_what_somebody_broke_and_nothing_else),
         case(calls::three_replicas_are_called_from_the_host_and_from_a_sandbox),
         case(calls::other_programs_see_what_was_promised),
+        case(calls::a_sandbox_connects_to_services_of_the_host_only_where_it_may),
         case(calls::two_networks_do_not_reach_each_other),
         case(kills::a_killed_process_is_out_of_every_answer),
         case(kills::a_killed_run_takes_everything_with_it),
@@ -38,7 +46,9 @@ fn main() -> ExitCode {
         case(endings::an_agent_that_is_asked_to_end_leaves_nothing),
         case(endings::the_sandboxes_of_a_killed_agent_go_on),
         case(mistakes::what_cannot_be_meant_is_refused),
+        case(mistakes::what_cannot_be_meant_of_an_attachment_is_refused),
         case(mistakes::what_cannot_be_done_is_refused),
+        case(mistakes::what_cannot_be_done_for_an_attachment_is_refused),
         case(mistakes::files_that_cannot_be_used_are_refused),
         case(mistakes::an_exhausted_subnet_is_refused_until_there_is_room),
         case(mistakes::a_server_that_is_not_there_is_named),

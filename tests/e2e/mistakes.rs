@@ -51,13 +51,7 @@ pub(crate) fn what_cannot_be_meant_is_refused() {
             ["--registry", "target", "must be http://HOST:PORT"],
         ),
     ];
-    for (command, arguments, parts) in cases {
-        let ended = lab.netloft(&[command, arguments].concat());
-        let text = complaint(&ended, USAGE);
-        assert!(parts.iter().all(|part| text.contains(part)), "{arguments:?}: {text}");
-        let first = text.lines().next().unwrap();
-        assert!(first.starts_with("error: ") && first.contains(parts[0]), "{arguments:?}: {text}");
-    }
+    refuse_what_cannot_be_meant(&lab, &cases);
     for program in ["netloftd", "registry-server"] {
         let ended = Running::spawn(lab.ours(program, &["--colour", "red"])).wait();
         assert!(complaint(&ended, USAGE).contains("unexpected argument '--colour'"), "{ended:?}");
@@ -65,11 +59,72 @@ pub(crate) fn what_cannot_be_meant_is_refused() {
     lab.finish();
 }
 
+pub(crate) fn what_cannot_be_meant_of_an_attachment_is_refused() {
+    let lab = Lab::new();
+    let run = ["run", "--network", "blue", "--name", "web"];
+    let cases: [(&[&str], &[&str], [&str; 3]); 14] = [
+        (
+            &run,
+            &["--publish", "80:", "--", "true"],
+            ["--publish", "published port \"80:\"", "PORTS[/PROTOCOL]"],
+        ),
+        (&run, &["--publish", "0", "--", "true"], ["--publish", "published port \"0\"", "PORTS[/PROTOCOL]"]),
+        (
+            &run,
+            &["--publish", "8000-8001:80", "--", "true"],
+            ["--publish", "\"8000-8001:80\"", "as many ports at the host"],
+        ),
+        (
+            &run,
+            &["--publish", "80/icmp", "--", "true"],
+            ["--publish", "protocol \"icmp\"", "tcp, udp or sctp"],
+        ),
+        (&run, &["--mac", "01:00:00:00:00:01", "--", "true"], ["--mac", "MAC address", "unicast"]),
+        (
+            &run,
+            &["--route", "10.0.0.0/8 via here", "--", "true"],
+            ["--route", "next hop \"here\"", "IP address"],
+        ),
+        (&run, &["--route", "10.0.0.1/8", "--", "true"], ["--route", "subnet \"10.0.0.1/8\"", "10.0.0.0/8?"]),
+        (&run, &["--bandwidth-in", "20m", "--", "true"], ["--bandwidth-in", "rate \"20m\"", "as in 20M"]),
+        (&run, &["--bandwidth-out", "1k", "--", "true"], ["--bandwidth-out", "rate \"1k\"", "from 8000 up"]),
+        (&run, &["--sysctl", "net.x", "--", "true"], ["--sysctl", "net.x", "must be KEY=VALUE"]),
+        (&run, &["--dns", "dns.example", "--", "true"], ["--dns", "dns.example", "invalid IP address"]),
+        (
+            &run,
+            &["--route-metric", "1", "--no-default-route", "--", "true"],
+            ["--route-metric", "cannot be used with", "--no-default-route"],
+        ),
+        (
+            &["attach", "blue", "web"],
+            &["--port", "80"],
+            ["required arguments", "--service", "netloft attach"],
+        ),
+        (
+            &["network", "create", "blue"],
+            &["--driver", "macvlan"],
+            ["required arguments", "--parent", "netloft network create"],
+        ),
+    ];
+    refuse_what_cannot_be_meant(&lab, &cases);
+    lab.finish();
+}
+
+/// Each case is a command, what is wrong with it, and what the complaint says: in its first line, whence it comes.
+fn refuse_what_cannot_be_meant(lab: &Lab, cases: &[(&[&str], &[&str], [&str; 3])]) {
+    for (command, arguments, parts) in cases {
+        let ended = lab.netloft(&[*command, arguments].concat());
+        let text = complaint(&ended, USAGE);
+        assert!(parts.iter().all(|part| text.contains(part)), "{arguments:?}: {text}");
+        let first = text.lines().next().unwrap();
+        assert!(first.starts_with("error: ") && first.contains(parts[0]), "{arguments:?}: {text}");
+    }
+}
+
 pub(crate) fn what_cannot_be_done_is_refused() {
     let lab = Lab::new();
     let agent = lab.agent(&[]);
     create_blue(&lab);
-    let (status, traces) = (lab.json(&["status"]), lab.traces());
     let overlapping = ["network", "create", "green", "--subnet", "10.89.0.128/25"];
     let both = ["network", "create", "green", "--subnet", "10.90.0.0/24", "--subnet", "10.91.0.0/24"];
     let beyond = ["network", "create", "green", "--subnet", "10.90.0.0/24", "--gateway", "10.91.0.1"];
@@ -93,12 +148,8 @@ pub(crate) fn what_cannot_be_done_is_refused() {
         (run("blue", &["--address", "10.89.0.1"]), &["address 10.89.0.1"]),
         (run("blue", &["--interface", "lo"]), &["sandbox job", " lo "]),
     ];
-    for (command, parts) in cases {
-        let text = single_line(&lab.netloft(&command));
-        assert!(parts.iter().all(|part| text.contains(part)), "{command:?}: {text}");
-        assert_eq!(without_revision(lab.json(&["status"])), without_revision(status.clone()), "{command:?}");
-        assert_eq!(lab.traces(), traces, "{command:?}");
-    }
+    refuse_what_cannot_be_done(&lab, &cases);
+    let status = lab.json(&["status"]);
     let text =
         single_line(&lab.netloft(&["run", "--network", "blue", "--name", "job", "--", "no-such-program"]));
     assert!(text.contains("cannot start no-such-program"), "{text}");
@@ -128,11 +179,59 @@ pub(crate) fn what_cannot_be_done_is_refused() {
     lab.finish();
 }
 
+pub(crate) fn what_cannot_be_done_for_an_attachment_is_refused() {
+    let lab = Lab::new();
+    let agent = lab.agent(&[]);
+    create_blue(&lab);
+    let create = |more: &[&'static str]| [&["network", "create", "green"], more].concat();
+    let run = |more: &[&'static str]| {
+        [&["run", "--network", "blue", "--name", "job"], more, &["--", "true"]].concat()
+    };
+    let cases: [(Vec<&str>, &[&str]); 10] = [
+        (create(&["--driver", "bridge", "--parent", "lo"]), &["a bridge shares no link", "no --parent"]),
+        (
+            create(&["--driver", "macvlan", "--parent", "lo", "--bridge", "br0"]),
+            &["macvlan has no bridge", "no --bridge"],
+        ),
+        (create(&["--driver", "macvlan", "--parent", "lo"]), &["network green needs a subnet"]),
+        (create(&["--bridge", "nl-blue"]), &["bridge nl-blue belongs to network blue", "choose"]),
+        (
+            run(&["--sysctl", "kernel.hostname=job"]),
+            &["sandbox job", "sysctl \"kernel.hostname\"", "below net."],
+        ),
+        (
+            run(&["--route", "10.0.0.0/8 via 10.1.1.1"]),
+            &["route \"10.0.0.0/8 via 10.1.1.1\"", "next hop in the subnet"],
+        ),
+        (
+            run(&["--dns-search", "a\nnameserver 10.6.6.6"]),
+            &["DNS search domain \"a\\nnameserver", "without spaces"],
+        ),
+        (run(&["--dns-option", ""]), &["DNS option \"\"", "1 to 253"]),
+        (run(&["--publish", "0.0.0.0:80:80"]), &["address \"0.0.0.0\"", "one host"]),
+        (vec!["attach", "blue", "job", "--netns", "/no/such/netns"], &["sandbox job", "/no/such/netns"]),
+    ];
+    refuse_what_cannot_be_done(&lab, &cases);
+    agent.stop();
+    lab.finish();
+}
+
+/// Each case is a command, and what its one line of complaint says. Nothing is left behind of any.
+fn refuse_what_cannot_be_done(lab: &Lab, cases: &[(Vec<&str>, &[&str])]) {
+    let (status, traces) = (lab.json(&["status"]), lab.traces());
+    for (command, parts) in cases {
+        let text = single_line(&lab.netloft(command));
+        assert!(parts.iter().all(|part| text.contains(part)), "{command:?}: {text}");
+        assert_eq!(without_revision(lab.json(&["status"])), without_revision(status.clone()), "{command:?}");
+        assert_eq!(lab.traces(), traces, "{command:?}");
+    }
+}
+
 pub(crate) fn files_that_cannot_be_used_are_refused() {
     let lab = Lab::new();
     let sandbox = "[[sandbox]]\nname = \"a\"\nnetwork = \"n\"\ncommand = [\"true\"]\n";
     let file = |name: &str, text: &str| lab.file(name, text).to_str().unwrap().to_owned();
-    let cases: [(String, &[&str]); 6] = [
+    let cases: [(String, &[&str]); 8] = [
         ("/no/such/file".to_owned(), &["cannot read /no/such/file", "No such file"]),
         ("/".to_owned(), &["cannot read /", "Is a directory"]),
         (file("malformed", "[network"), &["malformed is not a scenario", "TOML parse error"]),
@@ -145,6 +244,11 @@ pub(crate) fn files_that_cannot_be_used_are_refused() {
             file("field", &format!("[network.n]\ncolour = \"red\"\n{sandbox}")),
             &["unknown field `colour`", "line 2"],
         ),
+        (
+            file("publish", &format!("[network.n]\n{sandbox}publish = [\"80:\"]\n")),
+            &["published port \"80:\""],
+        ),
+        (file("internal", &format!("[network.n]\ninternal = \"yes\"\n{sandbox}")), &["boolean", "line 2"]),
     ];
     for (path, parts) in cases {
         let text = complaint(&lab.netloft(&["up", &path]), FAILURE);
@@ -187,9 +291,14 @@ pub(crate) fn a_server_that_is_not_there_is_named() {
     let socket = lab.path("netloftd.sock").display().to_string();
     let run = ["run", "--network", "blue", "--name", "web", "--", "true"];
     let nobody = "http://127.0.0.1:1";
-    let cases: [(&[&str], &str); 6] = [
+    let cases: [(&[&str], &str); 11] = [
         (&["network", "ls"], &socket),
         (&run, &socket),
+        (&["attach", "blue", "web"], &socket),
+        (&["detach", "web"], &socket),
+        (&["endpoints"], &socket),
+        (&["doctor"], &socket),
+        (&["gc"], &socket),
         (&["status"], &socket),
         (&["services"], &socket),
         (&["resolve", "--registry", nobody], nobody),

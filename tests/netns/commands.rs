@@ -35,6 +35,25 @@ pub(crate) fn a_command_enters_the_user_namespace_first() {
     assert_eq!(seen, format!("{}\n{}\n", user.display(), netns.id()));
 }
 
+pub(crate) fn a_command_sees_a_replaced_file_and_nobody_else_does() {
+    let before = std::fs::read("/etc/hosts").unwrap();
+    let netns = Netns::create().unwrap();
+    let mut command = Command::new("sh");
+    EnterOptions::new(&netns)
+        .replace_file(c"/etc/hosts".into(), b"192.0.2.1 elsewhere\n".to_vec())
+        .apply(command.args(["-c", "umask; cat /etc/hosts; stat --format %a /etc/hosts; test -c /dev/null"]));
+    let ended = command.output().unwrap();
+    assert!(ended.status.success(), "{ended:?}");
+    assert!(String::from_utf8(ended.stdout).unwrap().ends_with("\n192.0.2.1 elsewhere\n644\n"));
+    assert_eq!(std::fs::read("/etc/hosts").unwrap(), before);
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains(" /etc/hosts "), "{mounts}");
+
+    let missing = c"/no/such/file".into();
+    EnterOptions::new(&netns).replace_file(missing, Vec::new()).apply(&mut command);
+    assert_eq!(command.spawn().unwrap_err().kind(), std::io::ErrorKind::NotFound);
+}
+
 pub(crate) fn a_command_dies_with_the_thread_that_spawned_it() {
     let netns = Netns::create().unwrap();
     let spawn = || {

@@ -1,7 +1,7 @@
 //! What keeps two networks apart.
 
-use netloft_link::Conn;
-use netloft_netns::{Enterer, Netns};
+use netloft_netns::Netns;
+use netloft_types::{AttachSpec, DefaultRoute, NetworkSpec};
 use serde_json::Value;
 
 use crate::network::{DUAL_STACK, addresses, attach, block_on, is_reached, network, open, rules};
@@ -25,42 +25,34 @@ pub(crate) fn two_networks_do_not_reach_each_other() {
 }
 
 pub(crate) fn two_networks_do_not_reach_each_other_on_a_host_that_forwards() {
-    block_on(async {
-        let (netns, host) = open(None);
-        // Before the networks are made, and once more when they are there.
-        forward(&netns);
-        host.create_network(network("blue", &DUAL_STACK)).await.unwrap();
-        host.create_network(network("green", &["10.90.0.0/24", "fd00:90::/64"])).await.unwrap();
-        let blue = host.attach(attach("blue", "a")).await.unwrap();
-        let sibling = host.attach(attach("blue", "b")).await.unwrap();
-        let green = host.attach(attach("green", "c")).await.unwrap();
-        for _ in 0..2 {
-            for family in 0..2 {
-                assert!(!is_reached(&blue.netns, addresses(&green)[family]));
-                assert!(!is_reached(&green.netns, addresses(&blue)[family]));
-                assert!(is_reached(&blue.netns, addresses(&sibling)[family]), "a network is whole");
-                assert!(is_reached(&netns, addresses(&green)[family]), "the host reaches its sandboxes");
-                assert!(
-                    is_reached(&green.netns, green.endpoint.gateways[family]),
-                    "sandboxes reach their gateway"
-                );
-            }
+    for internal in [false, true] {
+        block_on(async {
+            let (netns, host) = open(None);
+            // Before the networks are made, and once more when they are there.
             forward(&netns);
-        }
-
-        // The counter-proof: without the rules they would.
-        let mut conn = Conn::open(&Enterer::new().unwrap(), &netns).unwrap();
-        let rules = conn.prohibitions().unwrap();
-        assert_eq!(rules.len(), 4, "one of each network and family");
-        for rule in &rules {
-            conn.delete_prohibition(rule).unwrap();
-        }
-        for family in 0..2 {
-            assert!(is_reached(&blue.netns, addresses(&green)[family]));
-        }
-        // Nor does it disturb us that what we made is gone.
-        host.close().await.unwrap();
-    });
+            let spec = |name, subnets: &[&str]| NetworkSpec { internal, ..network(name, subnets) };
+            host.create_network(spec("blue", &DUAL_STACK)).await.unwrap();
+            host.create_network(spec("green", &["10.90.0.0/24", "fd00:90::/64"])).await.unwrap();
+            let blue = host.attach(routed("blue", "a")).await.unwrap();
+            let sibling = host.attach(routed("blue", "b")).await.unwrap();
+            let green = host.attach(routed("green", "c")).await.unwrap();
+            for _ in 0..2 {
+                for family in 0..2 {
+                    assert!(!is_reached(&blue.netns, addresses(&green)[family]));
+                    assert!(!is_reached(&green.netns, addresses(&blue)[family]));
+                    assert!(!is_reached(&blue.netns, green.endpoint.gateways[family]), "its gateway neither");
+                    assert!(is_reached(&blue.netns, addresses(&sibling)[family]), "a network is whole");
+                    assert!(is_reached(&netns, addresses(&green)[family]), "the host reaches its sandboxes");
+                    assert!(
+                        is_reached(&green.netns, green.endpoint.gateways[family]),
+                        "sandboxes reach their gateway"
+                    );
+                }
+                forward(&netns);
+            }
+            host.close().await.unwrap();
+        });
+    }
 }
 
 pub(crate) fn a_network_takes_its_own_rules_away_and_no_others() {
@@ -77,7 +69,10 @@ pub(crate) fn a_network_takes_its_own_rules_away_and_no_others() {
         }
         let rules = || rules(&netns);
         let before = rules();
-        host.create_network(network("blue", &DUAL_STACK)).await.unwrap();
+        let internal = |subnets: &[&str]| NetworkSpec { internal: true, ..network("blue", subnets) };
+        host.create_network(network("out", &["10.91.0.0/24"])).await.unwrap();
+        assert_eq!(rules(), before, "a network that leads outside has none");
+        host.create_network(internal(&DUAL_STACK)).await.unwrap();
         let ours = serde_json::json!({
             "priority": 110, "src": "all", "iif": "nl-blue", "action": "prohibit", "protocol": "110"
         });
@@ -94,11 +89,16 @@ pub(crate) fn a_network_takes_its_own_rules_away_and_no_others() {
         // A rule of ours that a crash left is taken over. And an IPv4 network has no say in IPv6.
         let left = "rule add iif nl-blue prohibit pref 110 protocol 110";
         output(&netns, "ip", &left.split(' ').collect::<Vec<_>>());
-        host.create_network(network("blue", &["10.89.0.0/24"])).await.unwrap();
+        host.create_network(internal(&["10.89.0.0/24"])).await.unwrap();
         assert_eq!([rules()[0].len(), rules()[1].len()], [before[0].len() + 1, before[1].len()]);
         host.close().await.unwrap();
         assert_eq!(rules(), before);
     });
+}
+
+/// With a default route, even on a network that leads nowhere.
+fn routed(network: &str, sandbox: &str) -> AttachSpec {
+    AttachSpec { default_route: DefaultRoute::Metric(0), ..attach(network, sandbox) }
 }
 
 /// Lets a host forward, after it did not: switching it on resets whatever a link says.

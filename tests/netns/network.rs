@@ -8,17 +8,15 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::pin::pin;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::thread;
 
 use netloft_link::Conn;
 use netloft_netns::{EnterOptions, Enterer, Netns, NetnsDir};
-use netloft_network::kernel::{Kernel, KernelError, LinuxKernel, SandboxNetns};
-use netloft_network::plan::{Step, Undo};
+use netloft_network::kernel::LinuxKernel;
+use netloft_network::testing::{Fault, Faults, Faulty};
 use netloft_network::{Attached, Error, Host, HostOptions};
-use netloft_types::{AttachSpec, InterfaceAddr, NetworkSpec, SandboxName, Segment, Subnet};
+use netloft_types::{AttachSpec, Driver, InterfaceAddr, NetworkSpec, Segment};
 use serde_json::Value;
 
 use crate::support::{TempDir, bridge_spec, count, eventually, ip, output};
@@ -28,7 +26,8 @@ pub(crate) const DUAL_STACK: [&str; 2] = ["10.89.0.0/24", "fd00:89::/64"];
 pub(crate) fn three_sandboxes_and_the_host_reach_each_other() {
     block_on(async {
         let (netns, host) = open(None);
-        let blue = host.create_network(network("blue", &DUAL_STACK)).await.unwrap();
+        let spec = NetworkSpec { host_access: true, ..network("blue", &DUAL_STACK) };
+        let blue = host.create_network(spec).await.unwrap();
         let mut places = vec![(netns, blue.segments.iter().map(Segment::gateway).collect::<Vec<_>>())];
         for name in ["a", "b", "c"] {
             let attached = host.attach(attach("blue", name)).await.unwrap();
@@ -52,10 +51,11 @@ pub(crate) fn another_program_sees_what_the_endpoint_tells() {
         let blue = host.create_network(spec).await.unwrap();
         let attached = host.attach(attach("blue", "api")).await.unwrap();
 
-        let bridge = &ip(&netns, &["link", "show", blue.bridge.as_str()])[0];
+        let Driver::Bridge { bridge: name, mac } = &blue.driver else { panic!("{blue:?} is no bridge") };
+        let bridge = &ip(&netns, &["link", "show", name.as_str()])[0];
         assert_eq!(bridge["ifalias"], "netloft:blue");
-        assert_eq!(bridge["address"], blue.bridge_mac.to_string());
-        let outer = &ip(&netns, &["link", "show", attached.endpoint.host_link.as_str()])[0];
+        assert_eq!(bridge["address"], mac.to_string());
+        let outer = &ip(&netns, &["link", "show", host_link(&attached)])[0];
         assert_eq!(outer["ifalias"], format!("netloft:blue/{}", attached.endpoint.id));
         assert_eq!(outer["master"], "nl-blue");
 
@@ -98,7 +98,7 @@ pub(crate) fn a_detached_sandbox_is_cut_off_at_once_though_somebody_has_it_open(
         assert!(!is_reached(&kept.netns, addresses(&sibling)[0]));
         assert!(!is_reached(&netns, addresses(&kept)[0]));
         let gone = |name: &str| !link_names(&netns).contains(name);
-        eventually("its link is deleted", || gone(kept.endpoint.host_link.as_str()));
+        eventually("its link is deleted", || gone(host_link(&kept)));
         host.close().await.unwrap();
     });
 }
@@ -147,7 +147,7 @@ pub(crate) fn what_others_made_is_refused_and_left_alone() {
         assert!(bridge_taken.is_conflict(), "{bridge_taken:?}");
         let sandbox_taken = host.attach(attach("blue", "theirs")).await.unwrap_err();
         assert!(sandbox_taken.is_conflict(), "{sandbox_taken:?}");
-        let spec = AttachSpec { interface: "lo".parse().unwrap(), ..attach("blue", "api") };
+        let spec = AttachSpec { interface: Some("lo".parse().unwrap()), ..attach("blue", "api") };
         let interface_taken = host.attach(spec).await.unwrap_err();
         assert!(interface_taken.is_conflict(), "{interface_taken:?}");
 
@@ -163,12 +163,12 @@ pub(crate) fn what_others_made_is_refused_and_left_alone() {
 pub(crate) fn after_a_failure_at_any_step_nothing_is_left() {
     let directory = TempDir::new("network-failure");
     let mounts = mounts();
-    // Three steps of a network, three of an endpoint, and finding the sandbox.
+    // Two steps of a network, four of an endpoint, and finding the sandbox.
     for fail_at in 0..7 {
-        for does_its_work in [false, true] {
+        for fault in [Fault::Before(fail_at), Fault::After(fail_at)] {
             block_on(async {
                 let netns = Netns::create().unwrap();
-                let host = open_failing(&netns, &directory.0, fail_at, does_its_work);
+                let host = open_failing(&netns, &directory.0, fault);
                 let (before, rules) = (link_names(&netns), rules(&netns));
                 let created = host.create_network(network("blue", &DUAL_STACK)).await;
                 let attached = host.attach(attach("blue", "api")).await;
@@ -256,52 +256,15 @@ pub(crate) fn attachments_dropped_at_any_moment_leave_nothing() {
     });
 }
 
-/// The real kernel, except that one call fails.
-struct FailingKernel {
-    kernel: LinuxKernel,
-    calls: Arc<AtomicU64>,
-    fail_at: u64,
-    does_its_work: bool,
-}
-
-impl Kernel for FailingKernel {
-    fn apply(&mut self, step: &Step) -> Result<(), KernelError> {
-        let call = self.calls.fetch_add(1, Ordering::Relaxed);
-        if call != self.fail_at {
-            return self.kernel.apply(step);
-        }
-        if self.does_its_work {
-            self.kernel.apply(step)?;
-        }
-        Err(KernelError::Planned { call })
-    }
-
-    fn undo(&mut self, undo: &Undo) -> Result<(), KernelError> {
-        self.kernel.undo(undo)
-    }
-
-    fn reap(&mut self) -> Result<(), KernelError> {
-        self.kernel.reap()
-    }
-
-    fn subnets_in_use(&mut self) -> Result<Vec<Subnet>, KernelError> {
-        self.kernel.subnets_in_use()
-    }
-
-    fn sandbox(&self, sandbox: &SandboxName) -> Result<SandboxNetns, KernelError> {
-        // Counts as the last call of an attachment.
-        let call = self.calls.fetch_add(1, Ordering::Relaxed);
-        if call == self.fail_at {
-            return Err(KernelError::Planned { call });
-        }
-        self.kernel.sandbox(sandbox)
-    }
-}
-
-fn open_failing(netns: &Netns, netns_dir: &Path, fail_at: u64, does_its_work: bool) -> Host {
+fn open_failing(netns: &Netns, netns_dir: &Path, fault: Fault) -> Host {
+    let faults = Faults::default();
+    faults.plan(fault);
     let kernel = LinuxKernel::open(netns.clone(), Some(netns_dir)).unwrap();
-    let kernel = FailingKernel { kernel, calls: Arc::default(), fail_at, does_its_work };
-    Host::open_over(Box::new(kernel), HostOptions::default().default_pools).unwrap()
+    Host::open_over(Box::new(Faulty::new(kernel, faults)), HostOptions::default()).unwrap()
+}
+
+fn host_link(attached: &Attached) -> &str {
+    attached.endpoint.host_link.as_ref().unwrap().as_str()
 }
 
 pub(crate) fn open(netns_dir: Option<&Path>) -> (Netns, Host) {

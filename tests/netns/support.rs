@@ -1,6 +1,7 @@
 //! What the tests share.
 
 use std::fs::File;
+use std::net::{IpAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -66,6 +67,7 @@ pub(crate) fn veth_spec(host_name: &str, bridge: LinkIndex, netns: &Netns) -> Ve
         host_name: host_name.parse().unwrap(),
         host_mac: None,
         bridge,
+        isolated: false,
         alias: format!("netloft test {host_name}"),
         mtu: None,
         peer_netns: netns.clone(),
@@ -85,8 +87,10 @@ pub(crate) fn inside_spec(veth: Veth, addresses: &[&str], gateways: &[&str], ipv
         name: "eth0".parse().unwrap(),
         addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
         gateways: gateways.iter().map(|text| text.parse().unwrap()).collect(),
+        gateway_metric: None,
         routes: Vec::new(),
         ipv6,
+        sysctls: Vec::new(),
     }
 }
 
@@ -106,6 +110,23 @@ pub(crate) fn output(netns: &Netns, program: &str, arguments: &[&str]) -> String
     let output = command.output().unwrap();
     assert!(output.status.success(), "{program} {arguments:?}: {output:?}");
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// Fails unless what is sent in one place arrives in another, at its first attempt or a later one.
+pub(crate) fn assert_reaches(host: &Host, from: &Netns, to: &Netns, target: IpAddr) {
+    assert!(reaches(host, from, to, target, Duration::from_secs(5)), "nothing arrived at {target}");
+}
+
+/// Whether a datagram that is sent in one place arrives in another within a time.
+pub(crate) fn reaches(host: &Host, from: &Netns, to: &Netns, target: IpAddr, within: Duration) -> bool {
+    let bind = move |address: IpAddr| move || UdpSocket::bind((address, 0)).unwrap();
+    let any = if target.is_ipv4() { "0.0.0.0" } else { "::" };
+    let receiver = host.enterer.run(to, bind(target)).unwrap();
+    let sender = host.enterer.run(from, bind(any.parse().unwrap())).unwrap();
+    receiver.set_read_timeout(Some(within)).unwrap();
+    sender.send_to(b"hello", receiver.local_addr().unwrap()).unwrap();
+    let mut buffer = [0; 8];
+    receiver.recv(&mut buffer).is_ok_and(|len| &buffer[..len] == b"hello")
 }
 
 /// A setting of a namespace, by its path under `/proc/sys/net`.

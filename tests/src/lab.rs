@@ -123,11 +123,14 @@ impl Lab {
         Running::spawn(self.ours("netloft", arguments))
     }
 
-    /// Starts an agent, and waits until it listens.
+    /// Starts an agent, and waits until it listens. Unless it is told where to, it remembers nothing.
     pub fn agent(&self, arguments: &[&str]) -> Agent {
         let (socket, netns_dir) = (self.path("netloftd.sock"), self.path("netns"));
         let mut command = self.ours("netloftd", arguments);
         command.arg("--socket").arg(&socket).arg("--netns-dir").arg(&netns_dir);
+        if !arguments.contains(&"--state-dir") {
+            command.args(["--state-dir", "none"]);
+        }
         let mut process = Running::spawn(command);
         process.line("listening on");
         Agent { process, netns_dir }

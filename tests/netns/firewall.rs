@@ -1,0 +1,6 @@
+//! The packet filter, with real packets, and with the eyes of `nft` and `conntrack`.
+
+pub(crate) mod paths;
+pub(crate) mod publish;
+pub(crate) mod tables;
+mod world;

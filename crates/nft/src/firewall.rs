@@ -1,7 +1,6 @@
 //! The firewall of a host.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 
 use netloft_netns::{Enterer, Netns};
@@ -15,7 +14,7 @@ use crate::session::{Rejected, Session, Transaction, nft};
 use crate::set::{Element, Set};
 use crate::table::{NAME, Table};
 use crate::wire::{EventSocket, NetfilterSocket};
-use crate::{Error, conntrack, ruleset};
+use crate::{Error, ruleset};
 
 /// The firewall of a host: the tables of ours in its namespace. Blocking; the kernel answers at once.
 ///
@@ -169,14 +168,6 @@ impl Firewall {
             }
         }
         Ok(self.is_disturbed)
-    }
-
-    /// Deletes every connection that the kernel tracks and that has one of these addresses in any place, translated or
-    /// not; returns how many.
-    ///
-    /// A packet that comes later begins a new one. So first take away whatever leads to the address.
-    pub fn flush_connections(&mut self, addresses: &[IpAddr]) -> Result<usize, Error> {
-        conntrack::flush(&mut self.session, addresses)
     }
 
     fn replace_tables(&mut self, elements: &[Part<'_>]) -> Result<Ownership, Error> {

@@ -46,13 +46,15 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! [`Connections`] has the kernel forget what it tracks of an address that goes to somebody else.
+//!
 //! The crate is synchronous: the kernel answers before `send` returns. An async caller moves a `Firewall` to a blocking
 //! thread, and waits for [`Firewall::events_fd`].
 
 mod attribute;
 mod audit;
 mod chain;
-mod conntrack;
+mod connections;
 mod error;
 mod events;
 mod expr;
@@ -68,6 +70,7 @@ mod table;
 mod wire;
 
 pub use audit::Difference;
+pub use connections::Connections;
 pub use error::{Error, Refusal};
 pub use fact::{Bridge, Fact, Guard, Publication};
 pub use firewall::Firewall;

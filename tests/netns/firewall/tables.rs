@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::slice::from_ref;
 
-use netloft_nft::{Difference, Fact, Firewall, Traffic};
+use netloft_nft::{Connections, Difference, Fact, Firewall, Traffic};
 use netloft_types::Family;
 
 use super::world::{World, call, listen, publication, run, succeeds};
@@ -249,7 +249,7 @@ pub(crate) fn a_change_without_tables_says_that_they_are_not_there() {
 
 pub(crate) fn flushing_connections_of_an_address_takes_those_and_no_others() {
     let host = Host::new();
-    let mut firewall = Firewall::open(&host.enterer, &host.netns).unwrap();
+    let mut connections = Connections::open(&host.enterer, &host.netns).unwrap();
     let all = [
         "-s 10.89.0.2 -d 192.0.2.2 -p tcp --sport 1 --dport 2 --state ESTABLISHED",
         "-s 192.0.2.2 -d 10.89.0.2 -p udp --sport 3 --dport 4",
@@ -266,8 +266,8 @@ pub(crate) fn flushing_connections_of_an_address_takes_those_and_no_others() {
     let count = || run(&host.netns, "conntrack -C").trim().parse::<usize>().unwrap();
     assert_eq!(count(), all.len());
     let addresses = ["10.89.0.2", "fd00:89::2"].map(|text| text.parse().unwrap());
-    assert_eq!(firewall.flush_connections(&addresses).unwrap(), 5);
-    assert_eq!(firewall.flush_connections(&addresses).unwrap(), 0);
+    assert_eq!(connections.forget(&addresses).unwrap(), 5);
+    assert_eq!(connections.forget(&addresses).unwrap(), 0);
     let left = run(&host.netns, "conntrack -L") + &run(&host.netns, "conntrack -L -f ipv6");
     assert_eq!(count(), 3, "{left}");
     assert!(!left.contains("10.89.0.2 ") && !left.contains("fd00:89::2 "), "{left}");

@@ -15,7 +15,7 @@ use netloft_link::{
     VethSpec,
 };
 use netloft_netns::{Enterer, Netns, NetnsDir};
-use netloft_nft::{Fact, Firewall};
+use netloft_nft::{Connections, Fact, Firewall};
 use netloft_types::{
     Bandwidth, EndpointId, Family, InterfaceName, MacAddr, Mtu, Port, PortRange, Protocol, Rate, SandboxName,
 };
@@ -43,6 +43,7 @@ pub struct LinuxKernel {
     enterer: Enterer,
     conn: Conn,
     firewall: Firewall,
+    connections: Connections,
     reaper: Reaper,
     netns_dir: Option<NetnsDir>,
     bridges: BTreeMap<InterfaceName, LinkIndex>,
@@ -75,6 +76,7 @@ impl LinuxKernel {
         Ok(Self {
             conn: Conn::open(&enterer, &host)?,
             firewall: Firewall::open(&enterer, &host)?,
+            connections: Connections::open(&enterer, &host)?,
             reaper: Reaper::start(&enterer, &host)?,
             netns_dir: netns_dir.map(NetnsDir::open).transpose()?,
             enterer,
@@ -315,7 +317,7 @@ impl Kernel for LinuxKernel {
     }
 
     fn forget_connections(&mut self, addresses: &[IpAddr]) -> Result<(), KernelError> {
-        self.firewall.flush_connections(addresses)?;
+        self.connections.forget(addresses)?;
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use netloft_link::Conn;
 use netloft_netns::{Enterer, Netns};
-use netloft_nft::Firewall;
+use netloft_nft::Connections;
 use tracing::warn;
 
 use super::{CORPSES, KernelError};
@@ -32,11 +32,11 @@ pub(super) struct Reaper {
 impl Reaper {
     pub(super) fn start(enterer: &Enterer, host: &Netns) -> Result<Self, KernelError> {
         let conn = Conn::open(enterer, host)?;
-        let firewall = Firewall::open(enterer, host)?;
+        let connections = Connections::open(enterer, host)?;
         let (requests, queue) = mpsc::channel();
         thread::Builder::new()
             .name("netloft-reaper".into())
-            .spawn(move || work(conn, firewall, &queue))
+            .spawn(move || work(conn, connections, &queue))
             .map_err(|source| KernelError::StartThread { source })?;
         Ok(Self { requests })
     }
@@ -48,7 +48,7 @@ impl Reaper {
     }
 }
 
-fn work(mut conn: Conn, mut firewall: Firewall, queue: &Receiver<Vec<IpAddr>>) {
+fn work(mut conn: Conn, mut connections: Connections, queue: &Receiver<Vec<IpAddr>>) {
     let mut released = Vec::new();
     let mut is_behind = false;
     loop {
@@ -59,7 +59,7 @@ fn work(mut conn: Conn, mut firewall: Firewall, queue: &Receiver<Vec<IpAddr>>) {
             Err(RecvTimeoutError::Disconnected) => return,
         }
         let deleted = conn.reap(CORPSES).map_err(KernelError::from);
-        let forgotten = firewall.flush_connections(&released).map_err(KernelError::from);
+        let forgotten = connections.forget(&released).map_err(KernelError::from);
         if forgotten.is_ok() {
             released.clear();
         }

@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use netloft_netns::{Enterer, Netns};
+
 use crate::Error;
 use crate::attribute::{Writer, attributes, find};
 use crate::message::{ACK, Message, Requests, Subject};
 use crate::session::Session;
-use crate::wire::Wire;
+use crate::wire::{NetfilterSocket, Wire};
 
 /// Types of messages, in their part of netfilter (`NFNL_SUBSYS_CTNETLINK`).
 const GET: u16 = (1 << 8) | 1;
@@ -54,8 +56,31 @@ const PLACES: [Place; 4] = [
     Place { tuple: REPLY, is_destination: true },
 ];
 
+/// The connections that the kernel tracks in a namespace. Blocking; the kernel answers at once.
+pub struct Connections {
+    session: Session<NetfilterSocket>,
+}
+
+impl Connections {
+    /// Opens a connection to the tracking of `netns`, whichever thread uses it.
+    pub fn open(enterer: &Enterer, netns: &Netns) -> Result<Self, Error> {
+        let socket = enterer
+            .run(netns, NetfilterSocket::open)
+            .map_err(|source| Error::Enter { source })?
+            .map_err(|source| Error::Open { netns: netns.id(), source })?;
+        Ok(Self { session: Session::new(socket) })
+    }
+
+    /// Deletes every connection that has one of these addresses in any place, translated or not; returns how many.
+    ///
+    /// A packet that comes later begins a new one. So first take away whatever leads to the address.
+    pub fn forget(&mut self, addresses: &[IpAddr]) -> Result<usize, Error> {
+        flush(&mut self.session, addresses)
+    }
+}
+
 /// Deletes the connections that have one of the addresses anywhere; how many.
-pub(crate) fn flush<W: Wire>(session: &mut Session<W>, addresses: &[IpAddr]) -> Result<usize, Error> {
+fn flush<W: Wire>(session: &mut Session<W>, addresses: &[IpAddr]) -> Result<usize, Error> {
     let (ipv4, ipv6): (BTreeSet<_>, BTreeSet<_>) = addresses.iter().partition(|address| address.is_ipv4());
     let mut found = list_ipv4(session, &ipv4)?;
     if !ipv6.is_empty() {

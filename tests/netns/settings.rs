@@ -7,7 +7,7 @@ use netloft_netns::Netns;
 use netloft_types::{Family, Subnet};
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, setsockopt, socket, sockopt};
 
-use crate::support::{Host, bridge_spec, eventually, ip, set, setting};
+use crate::support::{Host, TempDir, bridge_spec, eventually, ip, output, set, setting};
 
 pub(crate) fn forwarding_is_switched_on_and_back() {
     let mut host = Host::new();
@@ -103,7 +103,13 @@ pub(crate) fn a_watcher_tells_of_links_that_go_and_routes_that_come() {
 pub(crate) fn a_watcher_that_does_not_keep_up_is_told_to_look_itself() {
     let (mut host, bridge) = Host::with_bridge(&["10.89.0.1/24"]);
     let mut watcher = Watcher::open(&host.enterer, &host.netns).unwrap();
-    let _sandboxes: Vec<_> = (0..200).map(|number| host.sandbox(&format!("port{number}"), bridge)).collect();
+    let (_sandbox, _veth) = host.sandbox("port0", bridge);
+    let routes = (0..4_000)
+        .map(|number| format!("route add 198.{}.{}.0/24 dev br0\n", 18 + number / 256, number % 256));
+    let directory = TempDir::new("watcher");
+    let batch = directory.0.join("batch");
+    std::fs::write(&batch, routes.collect::<String>()).unwrap();
+    output(&host.netns, "ip", &["-batch", batch.to_str().unwrap()]);
     assert!(heard(&mut watcher).contains(&Notice::Missed));
     // It hears again.
     ip(&host.netns, &["link", "del", "port0"]);

@@ -17,6 +17,10 @@ const RTNLGRP_LINK: u32 = 1;
 const RTNLGRP_IPV4_ROUTE: u32 = 7;
 const RTNLGRP_IPV6_ROUTE: u32 = 11;
 
+/// And the types of those that we tell of.
+const RTM_DELLINK: u16 = 17;
+const RTM_NEWROUTE: u16 = 24;
+
 /// Hears what happens to links and routes of a namespace, by our own hand too.
 ///
 /// Its descriptor ([`AsFd`]) is readable when there is something to hear. It is no log: whoever starts to watch looks
@@ -50,8 +54,9 @@ impl Watcher {
     /// Starts to watch a namespace.
     pub fn open(enterer: &Enterer, netns: &Netns) -> Result<Self, Error> {
         let groups = [RTNLGRP_LINK, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE];
+        let types = [RTM_DELLINK, RTM_NEWROUTE];
         let socket = enterer
-            .run(netns, move || RouteSocket::listen(&groups))
+            .run(netns, move || RouteSocket::listen(&groups, &types))
             .map_err(|source| Error::Enter { source })?
             .map_err(|source| Error::Open { netns: netns.id(), source })?;
         Ok(Self { socket, buffer: Vec::new() })

@@ -1,7 +1,7 @@
 //! The socket: datagrams to the kernel and back.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 
 use nix::libc;
 use nix::sys::socket::{setsockopt, sockopt};
@@ -44,17 +44,47 @@ impl RouteSocket {
         Ok(Self(socket))
     }
 
-    /// Opens a socket in the namespace of the calling thread that hears the notices of `groups` and does not block.
-    pub(crate) fn listen(groups: &[u32]) -> io::Result<Self> {
+    /// Opens a socket in the namespace of the calling thread that hears the notices of `groups`, of these types only, and
+    /// does not block.
+    pub(crate) fn listen(groups: &[u32], types: &[u16]) -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         // First of all: to be bound sets the groups anew.
         socket.bind_auto()?;
         socket.set_non_blocking(true)?;
+        hear_only(&socket, types)?;
         for group in groups {
             socket.add_membership(*group)?;
         }
         Ok(Self(socket))
     }
+}
+
+/// Has the kernel keep from a socket what is of other types. One attachment is worth some twenty notices, each of which
+/// would wake whoever listens.
+#[expect(unsafe_code, reason = "no safe wrapper attaches a filter (socket(7), SO_ATTACH_FILTER)")]
+fn hear_only(socket: &Socket, types: &[u16]) -> io::Result<()> {
+    /// Of `linux/bpf_common.h`: loads a half-word; jumps if equal; returns.
+    const LOAD: u16 = 0x28;
+    const JUMP_IF_EQUAL: u16 = 0x15;
+    const RETURN: u16 = 0x06;
+    /// Where a message has its type (`struct nlmsghdr`). A filter reads it in the byte order of the network.
+    const TYPE_AT: u32 = 4;
+    let step = |code, jt, k| libc::sock_filter { code, jt, jf: 0, k };
+    let mut program = vec![step(LOAD, 0, TYPE_AT)];
+    for (index, kind) in types.iter().enumerate() {
+        let rest = u8::try_from(types.len() - index).expect("there are few types");
+        program.push(step(JUMP_IF_EQUAL, rest, u16::to_be(*kind).into()));
+    }
+    program.extend([step(RETURN, 0, 0), step(RETURN, 0, u32::MAX)]);
+    let program_len = u16::try_from(program.len()).expect("there are few types");
+    let filter = libc::sock_fprog { len: program_len, filter: program.as_mut_ptr() };
+    let filter_len = libc::socklen_t::try_from(size_of_val(&filter)).expect("it is 16 bytes");
+    let (level, option) = (libc::SOL_SOCKET, libc::SO_ATTACH_FILTER);
+    // SAFETY: `filter` and the program it points to outlive the call, which copies both; the lengths are theirs.
+    let outcome = unsafe {
+        libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const filter).cast(), filter_len)
+    };
+    if outcome < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 impl AsFd for RouteSocket {

@@ -93,6 +93,10 @@ impl Firewall {
         let handles = self.handles()?;
         self.established = handles.map(|handles| Established { ownership, handles });
         self.is_disturbed = self.established.is_none();
+        if self.is_owner() {
+            // Nobody else can change them, and our own changes need not wake anybody.
+            self.events.pause().map_err(|source| Error::Events { source })?;
+        }
         Ok(())
     }
 
@@ -144,7 +148,8 @@ impl Firewall {
         self.established.is_some_and(|it| it.ownership == Ownership::Ours)
     }
 
-    /// Becomes readable when somebody has changed a table, ours or not; ask [`Firewall::is_disturbed`] then.
+    /// Becomes readable when somebody has changed a table, ours or not; ask [`Firewall::is_disturbed`] then. Never while
+    /// nobody else can ([`Firewall::is_owner`]).
     pub fn events_fd(&self) -> BorrowedFd<'_> {
         self.events.fd()
     }

@@ -8,6 +8,7 @@
 //! for look-ups only, never across an await. Each started process has one task, which alone decides about its
 //! instance; the table owns the task and aborts it when the attachment goes.
 
+mod supervision;
 mod takeover;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use netloft_types::{
 };
 use tracing::{info, warn};
 
+use self::supervision::Supervised;
 use crate::announcement::Announcement;
 use crate::error::{Error, RegistrarError};
 use crate::note::Note;
@@ -61,11 +63,6 @@ impl Attached {
     fn new(attachment: Attachment, service: Option<Announcement>, note: Note) -> Self {
         Self { attachment, service, note, process: None, keeper: None, is_leaving: false }
     }
-}
-
-struct Supervised {
-    process: Arc<Process>,
-    task: Task,
 }
 
 impl Agent {
@@ -231,92 +228,6 @@ impl Agent {
                 warn!(endpoint = %id, error = &error as &dyn std::error::Error, "cannot detach; detach it again");
             }
         }
-    }
-
-    /// Names the process that runs in a sandbox. Its instance becomes ready once the check passes, and is taken
-    /// back when the process ends; then another process may be started in its place.
-    ///
-    /// The number must be one that cannot be reused meanwhile: of a child that was not waited for.
-    ///
-    /// # Errors
-    ///
-    /// If there is no such endpoint or process, or another process still runs.
-    ///
-    /// # Cancel safety
-    ///
-    /// If the future is dropped after its first poll, the process is followed; after a restart of the agent it may not
-    /// be known.
-    pub async fn start(&self, id: EndpointId, pid: u32) -> Result<(), Error> {
-        let process = Process::open(pid).map_err(|source| Error::NoSuchProcess { pid, source })?;
-        let note = self.admit(id, Arc::new(process))?;
-        info!(endpoint = %id, pid, "started");
-        self.shared.host.annotate(id, note).await?;
-        Ok(())
-    }
-
-    /// Follows a process from now on, and gives back what is to be remembered.
-    fn admit(&self, id: EndpointId, process: Arc<Process>) -> Result<String, Error> {
-        let mut table = self.shared.table();
-        let attached = table.get_mut(&id).filter(|attached| !attached.is_leaving);
-        let attached = attached.ok_or(Error::NoSuchEndpoint { endpoint: id })?;
-        // One that ended a moment ago may not have been cleared away yet.
-        let before = attached.process.take_if(|before| before.process.has_ended());
-        if let Some(running) = &attached.process {
-            let sandbox = attached.attachment.endpoint.sandbox.clone();
-            return Err(Error::AlreadyStarted { sandbox, running: running.process.pid() });
-        }
-        attached.note.process = Some(process.trace());
-        self.follow(id, attached, process, before);
-        Ok(attached.note.to_text())
-    }
-
-    /// Has a task follow a process from now on.
-    fn follow(
-        &self,
-        id: EndpointId,
-        attached: &mut Attached,
-        process: Arc<Process>,
-        before: Option<Supervised>,
-    ) {
-        attached.attachment.pid = Some(process.pid());
-        let service = attached.service.clone();
-        let task = Task::spawn(self.clone().supervise(id, Arc::clone(&process), service, before));
-        attached.process = Some(Supervised { process, task });
-    }
-
-    /// Follows a process from its start to its end, and its instance with it.
-    async fn supervise(
-        self,
-        id: EndpointId,
-        process: Arc<Process>,
-        service: Option<Announcement>,
-        before: Option<Supervised>,
-    ) {
-        // Both speak of one instance: this task begins when the one before has taken it back.
-        if let Some(mut before) = before {
-            before.task.ended().await;
-        }
-        if let Some(announcement) = &service {
-            tokio::select! {
-                // The end first: an instance whose process is gone is never announced.
-                biased;
-                () = process.ended() => {}
-                () = announcement.follow(&self.shared.registrar) => process.ended().await,
-            }
-            self.shared.withdraw(&announcement.instance.id).await;
-        } else {
-            process.ended().await;
-        }
-        info!(endpoint = %id, pid = process.pid(), "ended");
-        let ended = self.shared.table().get_mut(&id).and_then(|attached| {
-            // Another process may have been started in its place meanwhile.
-            let ended = attached.process.take_if(|current| Arc::ptr_eq(&current.process, &process))?;
-            attached.attachment.pid = None;
-            attached.note.process = None;
-            Some(ended)
-        });
-        // Aborts this very task, which has nothing left to do.
-        drop(ended);
     }
 
     /// Takes the instance out of every lookup, then the endpoint and the sandbox away.

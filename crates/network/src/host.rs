@@ -1,35 +1,31 @@
 //! The handle: an async face before the one thread that does the kernel work.
 
-use std::path::{Path, PathBuf};
+mod options;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::thread;
-use std::time::Duration;
+use std::sync::mpsc::{self, Sender};
 
-use netloft_ipam::PoolOptions;
 use netloft_netns::Netns;
-use netloft_types::{AttachSpec, EndpointId, Invalid, Network, NetworkName, NetworkSpec, Segment, Subnet};
+use netloft_types::{AttachSpec, EndpointId, Network, NetworkName, NetworkSpec};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc as channel, oneshot, watch};
-use tracing::warn;
 
+pub use self::options::HostOptions;
+use self::worker::{Job, Offer, Reply};
 use crate::attached::Attached;
 use crate::doctor::Finding;
-use crate::error::{Error, chain};
+use crate::error::Error;
 use crate::journal::Journal;
-use crate::kernel::{Kernel, LinuxKernel, Stray, Watch};
+use crate::kernel::{Kernel, LinuxKernel, Stray};
 use crate::record;
-use crate::state::{CARVED_PREFIX_LEN, Change, Outcome, Policy, State};
+use crate::state::{Change, Policy, State};
 
 /// Calls that may wait at a time. One takes about a millisecond: whoever finds the queue full would wait a quarter of a
 /// second, and now waits outside it, where giving up costs nothing.
 const QUEUE_LEN: usize = 256;
-
-/// Attachments and detachments that share their writes to the journal. Whoever comes first in a batch waits for all of
-/// it, some 30 ms at the most.
-const BATCH_LEN_MAX: usize = 32;
-
-/// How often the thread that watches looks whether the host is still there.
-const WATCH_PACE: Duration = Duration::from_millis(500);
 
 /// The networks of one host, and the sandboxes attached to them. A cheap handle; clone it at will.
 ///
@@ -68,51 +64,6 @@ pub struct Host {
     gone: watch::Receiver<()>,
 }
 
-/// How a host is to be opened.
-#[derive(Debug, Clone)]
-pub struct HostOptions {
-    /// The namespace in which bridges are made; that of the calling thread if absent.
-    pub netns: Option<Netns>,
-    /// The directory in which the namespaces of sandboxes are kept by name. Without it, a sandbox lives as long as it is
-    /// attached or somebody has it open.
-    pub netns_dir: Option<PathBuf>,
-    /// The directory of the journal; needs `netns_dir`. Without it nothing is remembered.
-    pub state_dir: Option<PathBuf>,
-    /// What subnets are carved from for networks that name none: IPv4 prefixes of at most 24 bits.
-    pub default_pools: Vec<Subnet>,
-    /// How long an address rests after its release before another sandbox gets it.
-    pub rest: Duration,
-    /// Whether ports that are published at no address in particular answer to the host alone while a firewall of the
-    /// host drops whatever nobody let in. Publishing at an address of the host then opens a port on purpose.
-    pub respect_firewall: bool,
-}
-
-/// The namespace of the calling thread, no directories, subnets from `10.80.0.0/12`, and 130 s of rest.
-impl Default for HostOptions {
-    fn default() -> Self {
-        let pool = Subnet::new([10, 80, 0, 0].into(), 12).expect("10.80.0.0/12 has no bits after the prefix");
-        Self {
-            netns: None,
-            netns_dir: None,
-            state_dir: None,
-            default_pools: vec![pool],
-            rest: PoolOptions::default().rest,
-            respect_firewall: false,
-        }
-    }
-}
-
-enum Job {
-    Change(Change, Reply),
-    Other(Box<dyn FnOnce(&mut State) + Send>),
-}
-
-/// Where the outcome of a change goes. An attachment carries the way back to the queue, for when nobody takes it.
-enum Reply {
-    Attach(oneshot::Sender<Result<Offer, Error>>, Sender<Job>),
-    Detach(oneshot::Sender<Result<(), Error>>),
-}
-
 /// What becomes of a call whose future is dropped while it waits in the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Unheard {
@@ -145,7 +96,7 @@ impl Host {
     ///
     /// [`Error::DefaultPool`]; [`Error::Journal`]; whatever keeps from taking over.
     pub fn open_over(kernel: Box<dyn Kernel>, options: HostOptions) -> Result<Self, Error> {
-        check_pools(&options.default_pools).map_err(Error::DefaultPool)?;
+        options::check_pools(&options.default_pools).map_err(Error::DefaultPool)?;
         let policy = Policy {
             default_pools: options.default_pools,
             unique_local: netloft_ipam::ula(machine_number()),
@@ -165,13 +116,15 @@ impl Host {
         let incidents = state.watch()?;
         let room = Arc::new(Semaphore::new(QUEUE_LEN));
         let (going, gone) = watch::channel(());
-        spawn("netloft-network", move || {
-            work(state, &queue);
+        worker::spawn("netloft-network", move || {
+            worker::work(state, &queue);
             drop(going);
         })?;
         if let Some(watch) = incidents {
             let (jobs, host) = (jobs.clone(), Arc::downgrade(&room));
-            spawn("netloft-watch", move || observe(watch, &jobs, || host.strong_count() > 0))?;
+            worker::spawn("netloft-watch", move || {
+                worker::observe(watch, &jobs, || host.strong_count() > 0);
+            })?;
         }
         Ok(Self { jobs, room, gone })
     }
@@ -390,187 +343,8 @@ impl Host {
     }
 }
 
-/// An endpoint on its way to whoever asked for it. Dropped on the way, it has the endpoint detached.
-struct Offer {
-    attached: Option<Attached>,
-    jobs: Sender<Job>,
-}
-
-impl Offer {
-    fn take(mut self) -> Attached {
-        self.attached.take().expect("an offer is taken once")
-    }
-}
-
-impl Drop for Offer {
-    fn drop(&mut self) {
-        if let Some(attached) = self.attached.take() {
-            let discard = move |state: &mut State| state.discard(attached.endpoint.id);
-            // If this fails the thread is gone, and took everything away before it went.
-            drop(self.jobs.send(Job::Other(Box::new(discard))));
-        }
-    }
-}
-
-/// The body of the thread: jobs in order, making ahead and tidying up in between, until the host is closed or nobody
-/// has a handle.
-fn work(mut state: State, jobs: &Receiver<Job>) {
-    let mut next = None;
-    while !state.is_closed() {
-        let job = next.take().map_or_else(|| wait(&state, jobs), Ok);
-        match job {
-            Ok(Job::Other(job)) => job(&mut state),
-            Ok(change) => next = work_off(&mut state, change, jobs),
-            Err(RecvTimeoutError::Timeout) => state.use_quiet(),
-            Err(RecvTimeoutError::Disconnected) => {
-                if let Err(error) = state.leave() {
-                    warn!(error = chain(&error), "the host was dropped and could not be closed");
-                }
-                return;
-            }
-        }
-    }
-}
-
-fn wait(state: &State, jobs: &Receiver<Job>) -> Result<Job, RecvTimeoutError> {
-    match state.patience() {
-        Some(quiet) => jobs.recv_timeout(quiet),
-        None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
-    }
-}
-
-/// Carries a change out together with those that wait behind it; gives back the job that is none, if it came to one.
-fn work_off(state: &mut State, first: Job, jobs: &Receiver<Job>) -> Option<Job> {
-    let (mut changes, mut replies) = (Vec::new(), Vec::new());
-    let mut next = Some(first);
-    while let Some(job) = next.take() {
-        match job {
-            // Nobody would hear of it.
-            Job::Change(_, Reply::Attach(reply, _)) if reply.is_closed() => {}
-            Job::Change(change, reply) => {
-                changes.push(change);
-                replies.push(reply);
-            }
-            Job::Other(_) => {
-                next = Some(job);
-                break;
-            }
-        }
-        if changes.len() < BATCH_LEN_MAX {
-            next = jobs.try_recv().ok();
-        }
-    }
-    for (outcome, reply) in state.carry_out(changes).into_iter().zip(replies) {
-        reply.send(outcome);
-    }
-    next
-}
-
-impl Reply {
-    /// Dropping an answer that nobody hears is all that is to be done about it; see [`Offer`].
-    fn send(self, outcome: Outcome) {
-        match (self, outcome) {
-            (Self::Attach(reply, jobs), Outcome::Attached(outcome)) => {
-                let offer = outcome.map(|attached| Offer { attached: Some(attached), jobs });
-                drop(reply.send(offer));
-            }
-            (Self::Detach(reply), Outcome::Detached(outcome)) => drop(reply.send(outcome)),
-            _ => unreachable!("outcomes are in the order of their changes"),
-        }
-    }
-}
-
-/// The body of the thread that watches: tells the other one what happens, until the host is gone.
-fn observe(mut watch: Box<dyn Watch>, jobs: &Sender<Job>, is_alive: impl Fn() -> bool) {
-    while is_alive() {
-        if let Some(incident) = watch.next(WATCH_PACE) {
-            let handle = move |state: &mut State| state.handle(&incident);
-            if jobs.send(Job::Other(Box::new(handle))).is_err() {
-                return;
-            }
-        }
-    }
-}
-
-fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), Error> {
-    thread::Builder::new().name(name.into()).spawn(body).map_err(Error::StartThread)?;
-    Ok(())
-}
-
 /// A number that is this machine's for as long as it is installed (`machine-id(5)`), or else chance.
 fn machine_number() -> u64 {
     let id = std::fs::read(Path::new("/etc/machine-id")).unwrap_or_default();
     if id.is_empty() { rand::random() } else { record::hash(&id) }
-}
-
-fn check_pools(pools: &[Subnet]) -> Result<(), Invalid> {
-    pools.iter().try_for_each(|pool| {
-        if !pool.is_ipv4() || pool.prefix_len() > CARVED_PREFIX_LEN {
-            let rule = format!("must be an IPv4 prefix of at most {CARVED_PREFIX_LEN} bits");
-            return Err(Invalid::new("default pool", pool, rule));
-        }
-        Segment::new(*pool).map(drop)
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use std::future::{Future, poll_fn};
-    use std::pin::{Pin, pin};
-    use std::task::Poll;
-
-    use super::*;
-    use crate::testing::FakeKernel;
-
-    #[tokio::test]
-    async fn an_endpoint_that_nobody_took_is_detached() {
-        let kernel = FakeKernel::new().unwrap();
-        let host = start(&kernel).await;
-        let (open, gate) = mpsc::channel::<()>();
-        let mut hold = pin!(host.call(Unheard::Run, move |_| {
-            let _ = gate.recv();
-            Ok(())
-        }));
-        assert!(poll_once(hold.as_mut()).await.is_pending());
-        let mut attach = Box::pin(host.attach(api()));
-        assert!(poll_once(attach.as_mut()).await.is_pending());
-        drop(open);
-        assert_eq!(host.endpoints().await.unwrap().len(), 1, "the answer is there, but not taken");
-        drop(attach);
-        assert_eq!(host.endpoints().await.unwrap(), []);
-        assert!(!kernel.has_sandbox("api"));
-    }
-
-    #[tokio::test]
-    async fn an_attach_dropped_in_the_queue_is_not_carried_out() {
-        let kernel = FakeKernel::new().unwrap();
-        let host = start(&kernel).await;
-        let calls = kernel.calls();
-        let (open, gate) = mpsc::channel::<()>();
-        let mut hold = pin!(host.call(Unheard::Run, move |_| {
-            let _ = gate.recv();
-            Ok(())
-        }));
-        assert!(poll_once(hold.as_mut()).await.is_pending());
-        let mut attach = Box::pin(host.attach(api()));
-        assert!(poll_once(attach.as_mut()).await.is_pending());
-        drop(attach);
-        drop(open);
-        assert_eq!(host.endpoints().await.unwrap(), []);
-        assert_eq!(kernel.calls(), calls);
-    }
-
-    async fn start(kernel: &FakeKernel) -> Host {
-        let host = Host::open_over(Box::new(kernel.clone()), HostOptions::default()).unwrap();
-        host.create_network(NetworkSpec::new("blue".parse().unwrap())).await.unwrap();
-        host
-    }
-
-    fn api() -> AttachSpec {
-        AttachSpec::new("blue".parse().unwrap(), "api".parse().unwrap())
-    }
-
-    async fn poll_once<T>(mut future: Pin<&mut impl Future<Output = T>>) -> Poll<T> {
-        poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await
-    }
 }

@@ -3,6 +3,8 @@
 mod change;
 mod claim;
 mod doctor;
+#[cfg(test)]
+mod feature_tests;
 mod incidents;
 mod networks;
 mod reconcile;

@@ -1,16 +1,18 @@
 //! A kernel in memory.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod objects;
+
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use netloft_link::Prohibition;
 use netloft_netns::Netns;
 use netloft_nft::Fact;
 use netloft_types::{Family, InterfaceName, MacAddr, Port, PortRange, Protocol, SandboxName, Subnet};
 
-use crate::kernel::{FoundLink, HostFacts, Kernel, KernelError, SandboxNetns, Stray, Survey};
-use crate::plan::{Macvlan, Step, Undo, Veth};
+use self::objects::{Kind, Link, Sandbox, Shared};
+use crate::kernel::{HostFacts, Kernel, KernelError, SandboxNetns, Stray, Survey};
+use crate::plan::{Step, Undo};
 use crate::testing::{Fault, Faults};
 
 /// A [`Kernel`] of maps: it knows names and what hangs on what, refuses what the real one refuses, and fails when told
@@ -22,55 +24,6 @@ pub struct FakeKernel {
     netns: Netns,
     faults: Faults,
     shared: Arc<Mutex<Shared>>,
-}
-
-#[derive(Debug, Default)]
-struct Shared {
-    links: BTreeMap<InterfaceName, Link>,
-    /// By sandbox: whether it is ours, and the interfaces in it.
-    sandboxes: BTreeMap<SandboxName, Sandbox>,
-    prohibitions: BTreeSet<Prohibition>,
-    has_filter: bool,
-    facts: BTreeSet<Fact>,
-    forwards: BTreeSet<Family>,
-    used: Vec<Subnet>,
-    /// Ports that somebody on the host has.
-    busy: BTreeSet<Port>,
-    default_deny: Vec<String>,
-    /// Addresses whose connections were forgotten at once, because they did not rest.
-    forgotten: Vec<IpAddr>,
-    stock: VecDeque<Result<bool, KernelError>>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Link {
-    mac: MacAddr,
-    /// Empty if it is not ours.
-    alias: String,
-    kind: Kind,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Kind {
-    Bridge,
-    /// The host end of a pair; cut, it has no bridge.
-    Veth {
-        sandbox: SandboxName,
-        interface: InterfaceName,
-        bridge: Option<InterfaceName>,
-    },
-}
-
-impl Link {
-    fn is_cut(&self) -> bool {
-        matches!(self.kind, Kind::Veth { bridge: None, .. })
-    }
-}
-
-#[derive(Debug, Default)]
-struct Sandbox {
-    is_foreign: bool,
-    interfaces: Vec<InterfaceName>,
 }
 
 impl FakeKernel {
@@ -298,178 +251,4 @@ impl Kernel for FakeKernel {
         self.call(|shared| shared.sandbox(sandbox).map(drop))?;
         Ok(SandboxNetns { handle: self.netns.clone(), path: self.netns.path() })
     }
-}
-
-impl Shared {
-    fn apply(&mut self, step: &Step) -> Result<(), KernelError> {
-        match step {
-            Step::CreateBridge(spec) => {
-                let (alias, kind) = (spec.alias.clone(), Kind::Bridge);
-                self.create_link(&spec.name, Link { mac: spec.mac, alias, kind })
-            }
-            Step::ProhibitForwarding(rule) => {
-                self.prohibitions.insert(rule.clone());
-                Ok(())
-            }
-            Step::Admit { .. } if !self.has_filter => Err(missing("packet filter".to_owned())),
-            Step::Admit { facts } => {
-                self.facts.extend(facts.iter().cloned());
-                Ok(())
-            }
-            Step::CreateNetns { sandbox } | Step::AdoptNetns { sandbox, .. } => {
-                if self.sandboxes.contains_key(sandbox) {
-                    return Err(exists(format!("sandbox {sandbox}")));
-                }
-                self.sandboxes.insert(sandbox.clone(), Sandbox::default());
-                Ok(())
-            }
-            Step::CreateVeth(veth) => self.create_veth(veth),
-            Step::CreateMacvlan(macvlan) => self.create_macvlan(macvlan),
-            Step::Limit { host_link, .. } => match self.links.get(host_link) {
-                Some(_) => Ok(()),
-                None => Err(missing(format!("link {host_link}"))),
-            },
-            Step::ConfigureInside(inside) => {
-                if self.sandbox(&inside.sandbox)?.interfaces.contains(&inside.interface) {
-                    Ok(())
-                } else {
-                    Err(missing(format!("interface {}", inside.interface)))
-                }
-            }
-        }
-    }
-
-    fn undo(&mut self, undo: &Undo) {
-        match undo {
-            Undo::DeleteBridge { bridge, mac } => {
-                if self.links.get(bridge).is_some_and(|link| link.mac == *mac) {
-                    self.links.remove(bridge);
-                }
-            }
-            Undo::PermitForwarding(rule) => drop(self.prohibitions.remove(rule)),
-            Undo::Withdraw { facts } => self.facts.retain(|fact| !facts.contains(fact)),
-            Undo::DropNetns { sandbox } => {
-                if self.sandboxes.get(sandbox).is_some_and(|found| !found.is_foreign) {
-                    self.drop_sandbox(sandbox);
-                }
-            }
-            Undo::CutVeth { host_link, host_mac, .. } => self.cut_veth(host_link, *host_mac),
-            Undo::DeleteMacvlan { sandbox, interface, .. } => {
-                if let Some(sandbox) = self.sandboxes.get_mut(sandbox) {
-                    sandbox.interfaces.retain(|it| it != interface);
-                }
-            }
-            Undo::Unlimit { .. } => {}
-        }
-    }
-
-    fn drop_sandbox(&mut self, sandbox: &SandboxName) {
-        self.sandboxes.remove(sandbox);
-        let is_in = |link: &Link| matches!(&link.kind, Kind::Veth { sandbox: other, .. } if other == sandbox);
-        self.links.retain(|_, link| !is_in(link));
-    }
-
-    fn cut_veth(&mut self, host_link: &InterfaceName, host_mac: MacAddr) {
-        if let Some(link) = self.links.get_mut(host_link)
-            && link.mac == host_mac
-            && let Kind::Veth { bridge, sandbox, interface } = &mut link.kind
-        {
-            *bridge = None;
-            if let Some(sandbox) = self.sandboxes.get_mut(sandbox) {
-                sandbox.interfaces.retain(|it| it != interface);
-            }
-        }
-    }
-
-    fn survey(&self) -> Survey {
-        let ours = self.links.iter().filter(|(_, link)| !link.alias.is_empty());
-        let links = ours.map(|(name, link)| FoundLink {
-            name: name.clone(),
-            mac: link.mac,
-            index: 0,
-            bridge: None,
-            alias: link.alias.clone(),
-            is_cut: link.is_cut(),
-        });
-        let sandboxes = self.sandboxes.iter().filter(|(_, sandbox)| !sandbox.is_foreign);
-        Survey {
-            links: links.collect(),
-            sandboxes: sandboxes.map(|(name, _)| name.clone()).collect(),
-            prohibitions: self.prohibitions.iter().cloned().collect(),
-        }
-    }
-
-    /// Whether what a step makes is there.
-    fn has(&self, step: &Step) -> bool {
-        let link = |name, mac| self.links.get(name).filter(|link: &&Link| link.mac == mac);
-        match step {
-            Step::CreateBridge(spec) => link(&spec.name, spec.mac).is_some(),
-            Step::ProhibitForwarding(rule) => self.prohibitions.contains(rule),
-            Step::CreateNetns { sandbox } | Step::AdoptNetns { sandbox, .. } => {
-                self.sandboxes.contains_key(sandbox)
-            }
-            Step::CreateVeth(veth) => {
-                link(&veth.host_link, veth.host_mac).is_some_and(|link| !link.is_cut())
-                    && self.links.contains_key(&veth.bridge)
-            }
-            Step::CreateMacvlan(it) => {
-                let sandbox = self.sandboxes.get(&it.sandbox);
-                sandbox.is_some_and(|sandbox| sandbox.interfaces.contains(&it.interface))
-            }
-            Step::Admit { .. } | Step::Limit { .. } | Step::ConfigureInside(_) => true,
-        }
-    }
-
-    fn create_macvlan(&mut self, macvlan: &Macvlan) -> Result<(), KernelError> {
-        if !self.links.contains_key(&macvlan.parent) {
-            return Err(missing(format!("link {}", macvlan.parent)));
-        }
-        self.sandbox(&macvlan.sandbox)?.interfaces.push(macvlan.interface.clone());
-        Ok(())
-    }
-
-    fn create_veth(&mut self, veth: &Veth) -> Result<(), KernelError> {
-        self.bridge(&veth.bridge)?;
-        let sandbox = self.sandbox(&veth.sandbox)?;
-        if veth.interface.as_str() == "lo" || sandbox.interfaces.contains(&veth.interface) {
-            return Err(exists(format!("interface {}", veth.interface)));
-        }
-        let kind = Kind::Veth {
-            sandbox: veth.sandbox.clone(),
-            interface: veth.interface.clone(),
-            bridge: Some(veth.bridge.clone()),
-        };
-        let (mac, alias) = (veth.host_mac, veth.alias.clone());
-        self.create_link(&veth.host_link, Link { mac, alias, kind })?;
-        self.sandbox(&veth.sandbox)?.interfaces.push(veth.interface.clone());
-        Ok(())
-    }
-
-    fn create_link(&mut self, name: &InterfaceName, link: Link) -> Result<(), KernelError> {
-        if self.links.contains_key(name) {
-            return Err(exists(format!("link {name}")));
-        }
-        self.links.insert(name.clone(), link);
-        Ok(())
-    }
-
-    fn bridge(&self, name: &InterfaceName) -> Result<(), KernelError> {
-        match self.links.get(name) {
-            Some(Link { kind: Kind::Bridge, .. }) => Ok(()),
-            _ => Err(missing(format!("bridge {name}"))),
-        }
-    }
-
-    fn sandbox(&mut self, name: &SandboxName) -> Result<&mut Sandbox, KernelError> {
-        let found = self.sandboxes.get_mut(name);
-        found.ok_or_else(|| missing(format!("sandbox {name}")))
-    }
-}
-
-fn missing(object: String) -> KernelError {
-    KernelError::Missing { object }
-}
-
-fn exists(object: String) -> KernelError {
-    KernelError::Exists { object }
 }

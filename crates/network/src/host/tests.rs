@@ -1,0 +1,60 @@
+//! Futures that are dropped on the way.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::Poll;
+
+use super::*;
+use crate::testing::FakeKernel;
+
+#[tokio::test]
+async fn an_endpoint_that_nobody_took_is_detached() {
+    let kernel = FakeKernel::new().unwrap();
+    let host = start(&kernel).await;
+    let (open, gate) = mpsc::channel::<()>();
+    let mut hold = pin!(host.call(Unheard::Run, move |_| {
+        let _ = gate.recv();
+        Ok(())
+    }));
+    assert!(poll_once(hold.as_mut()).await.is_pending());
+    let mut attach = Box::pin(host.attach(api()));
+    assert!(poll_once(attach.as_mut()).await.is_pending());
+    drop(open);
+    assert_eq!(host.endpoints().await.unwrap().len(), 1, "the answer is there, but not taken");
+    drop(attach);
+    assert_eq!(host.endpoints().await.unwrap(), []);
+    assert!(!kernel.has_sandbox("api"));
+}
+
+#[tokio::test]
+async fn an_attach_dropped_in_the_queue_is_not_carried_out() {
+    let kernel = FakeKernel::new().unwrap();
+    let host = start(&kernel).await;
+    let calls = kernel.calls();
+    let (open, gate) = mpsc::channel::<()>();
+    let mut hold = pin!(host.call(Unheard::Run, move |_| {
+        let _ = gate.recv();
+        Ok(())
+    }));
+    assert!(poll_once(hold.as_mut()).await.is_pending());
+    let mut attach = Box::pin(host.attach(api()));
+    assert!(poll_once(attach.as_mut()).await.is_pending());
+    drop(attach);
+    drop(open);
+    assert_eq!(host.endpoints().await.unwrap(), []);
+    assert_eq!(kernel.calls(), calls);
+}
+
+async fn start(kernel: &FakeKernel) -> Host {
+    let host = Host::open_over(Box::new(kernel.clone()), HostOptions::default()).unwrap();
+    host.create_network(NetworkSpec::new("blue".parse().unwrap())).await.unwrap();
+    host
+}
+
+fn api() -> AttachSpec {
+    AttachSpec::new("blue".parse().unwrap(), "api".parse().unwrap())
+}
+
+async fn poll_once<T>(mut future: Pin<&mut impl Future<Output = T>>) -> Poll<T> {
+    poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await
+}

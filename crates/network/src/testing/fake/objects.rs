@@ -1,0 +1,234 @@
+//! What a kernel in memory has.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
+
+use netloft_link::Prohibition;
+use netloft_nft::Fact;
+use netloft_types::{Family, InterfaceName, MacAddr, Port, SandboxName, Subnet};
+
+use crate::kernel::{FoundLink, KernelError, Survey};
+use crate::plan::{Macvlan, Step, Undo, Veth};
+
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    pub(super) links: BTreeMap<InterfaceName, Link>,
+    /// By sandbox: whether it is ours, and the interfaces in it.
+    pub(super) sandboxes: BTreeMap<SandboxName, Sandbox>,
+    pub(super) prohibitions: BTreeSet<Prohibition>,
+    pub(super) has_filter: bool,
+    pub(super) facts: BTreeSet<Fact>,
+    pub(super) forwards: BTreeSet<Family>,
+    pub(super) used: Vec<Subnet>,
+    /// Ports that somebody on the host has.
+    pub(super) busy: BTreeSet<Port>,
+    pub(super) default_deny: Vec<String>,
+    /// Addresses whose connections were forgotten at once, because they did not rest.
+    pub(super) forgotten: Vec<IpAddr>,
+    pub(super) stock: VecDeque<Result<bool, KernelError>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Link {
+    pub(super) mac: MacAddr,
+    /// Empty if it is not ours.
+    pub(super) alias: String,
+    pub(super) kind: Kind,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Kind {
+    Bridge,
+    /// The host end of a pair; cut, it has no bridge.
+    Veth {
+        sandbox: SandboxName,
+        interface: InterfaceName,
+        bridge: Option<InterfaceName>,
+    },
+}
+
+impl Link {
+    pub(super) fn is_cut(&self) -> bool {
+        matches!(self.kind, Kind::Veth { bridge: None, .. })
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Sandbox {
+    pub(super) is_foreign: bool,
+    pub(super) interfaces: Vec<InterfaceName>,
+}
+
+impl Shared {
+    pub(super) fn apply(&mut self, step: &Step) -> Result<(), KernelError> {
+        match step {
+            Step::CreateBridge(spec) => {
+                let (alias, kind) = (spec.alias.clone(), Kind::Bridge);
+                self.create_link(&spec.name, Link { mac: spec.mac, alias, kind })
+            }
+            Step::ProhibitForwarding(rule) => {
+                self.prohibitions.insert(rule.clone());
+                Ok(())
+            }
+            Step::Admit { .. } if !self.has_filter => Err(missing("packet filter".to_owned())),
+            Step::Admit { facts } => {
+                self.facts.extend(facts.iter().cloned());
+                Ok(())
+            }
+            Step::CreateNetns { sandbox } | Step::AdoptNetns { sandbox, .. } => {
+                if self.sandboxes.contains_key(sandbox) {
+                    return Err(exists(format!("sandbox {sandbox}")));
+                }
+                self.sandboxes.insert(sandbox.clone(), Sandbox::default());
+                Ok(())
+            }
+            Step::CreateVeth(veth) => self.create_veth(veth),
+            Step::CreateMacvlan(macvlan) => self.create_macvlan(macvlan),
+            Step::Limit { host_link, .. } => match self.links.get(host_link) {
+                Some(_) => Ok(()),
+                None => Err(missing(format!("link {host_link}"))),
+            },
+            Step::ConfigureInside(inside) => {
+                if self.sandbox(&inside.sandbox)?.interfaces.contains(&inside.interface) {
+                    Ok(())
+                } else {
+                    Err(missing(format!("interface {}", inside.interface)))
+                }
+            }
+        }
+    }
+
+    pub(super) fn undo(&mut self, undo: &Undo) {
+        match undo {
+            Undo::DeleteBridge { bridge, mac } => {
+                if self.links.get(bridge).is_some_and(|link| link.mac == *mac) {
+                    self.links.remove(bridge);
+                }
+            }
+            Undo::PermitForwarding(rule) => drop(self.prohibitions.remove(rule)),
+            Undo::Withdraw { facts } => self.facts.retain(|fact| !facts.contains(fact)),
+            Undo::DropNetns { sandbox } => {
+                if self.sandboxes.get(sandbox).is_some_and(|found| !found.is_foreign) {
+                    self.drop_sandbox(sandbox);
+                }
+            }
+            Undo::CutVeth { host_link, host_mac, .. } => self.cut_veth(host_link, *host_mac),
+            Undo::DeleteMacvlan { sandbox, interface, .. } => {
+                if let Some(sandbox) = self.sandboxes.get_mut(sandbox) {
+                    sandbox.interfaces.retain(|it| it != interface);
+                }
+            }
+            Undo::Unlimit { .. } => {}
+        }
+    }
+
+    pub(super) fn drop_sandbox(&mut self, sandbox: &SandboxName) {
+        self.sandboxes.remove(sandbox);
+        let is_in = |link: &Link| matches!(&link.kind, Kind::Veth { sandbox: other, .. } if other == sandbox);
+        self.links.retain(|_, link| !is_in(link));
+    }
+
+    pub(super) fn cut_veth(&mut self, host_link: &InterfaceName, host_mac: MacAddr) {
+        if let Some(link) = self.links.get_mut(host_link)
+            && link.mac == host_mac
+            && let Kind::Veth { bridge, sandbox, interface } = &mut link.kind
+        {
+            *bridge = None;
+            if let Some(sandbox) = self.sandboxes.get_mut(sandbox) {
+                sandbox.interfaces.retain(|it| it != interface);
+            }
+        }
+    }
+
+    pub(super) fn survey(&self) -> Survey {
+        let ours = self.links.iter().filter(|(_, link)| !link.alias.is_empty());
+        let links = ours.map(|(name, link)| FoundLink {
+            name: name.clone(),
+            mac: link.mac,
+            index: 0,
+            bridge: None,
+            alias: link.alias.clone(),
+            is_cut: link.is_cut(),
+        });
+        let sandboxes = self.sandboxes.iter().filter(|(_, sandbox)| !sandbox.is_foreign);
+        Survey {
+            links: links.collect(),
+            sandboxes: sandboxes.map(|(name, _)| name.clone()).collect(),
+            prohibitions: self.prohibitions.iter().cloned().collect(),
+        }
+    }
+
+    /// Whether what a step makes is there.
+    pub(super) fn has(&self, step: &Step) -> bool {
+        let link = |name, mac| self.links.get(name).filter(|link: &&Link| link.mac == mac);
+        match step {
+            Step::CreateBridge(spec) => link(&spec.name, spec.mac).is_some(),
+            Step::ProhibitForwarding(rule) => self.prohibitions.contains(rule),
+            Step::CreateNetns { sandbox } | Step::AdoptNetns { sandbox, .. } => {
+                self.sandboxes.contains_key(sandbox)
+            }
+            Step::CreateVeth(veth) => {
+                link(&veth.host_link, veth.host_mac).is_some_and(|link| !link.is_cut())
+                    && self.links.contains_key(&veth.bridge)
+            }
+            Step::CreateMacvlan(it) => {
+                let sandbox = self.sandboxes.get(&it.sandbox);
+                sandbox.is_some_and(|sandbox| sandbox.interfaces.contains(&it.interface))
+            }
+            Step::Admit { .. } | Step::Limit { .. } | Step::ConfigureInside(_) => true,
+        }
+    }
+
+    pub(super) fn create_macvlan(&mut self, macvlan: &Macvlan) -> Result<(), KernelError> {
+        if !self.links.contains_key(&macvlan.parent) {
+            return Err(missing(format!("link {}", macvlan.parent)));
+        }
+        self.sandbox(&macvlan.sandbox)?.interfaces.push(macvlan.interface.clone());
+        Ok(())
+    }
+
+    pub(super) fn create_veth(&mut self, veth: &Veth) -> Result<(), KernelError> {
+        self.bridge(&veth.bridge)?;
+        let sandbox = self.sandbox(&veth.sandbox)?;
+        if veth.interface.as_str() == "lo" || sandbox.interfaces.contains(&veth.interface) {
+            return Err(exists(format!("interface {}", veth.interface)));
+        }
+        let kind = Kind::Veth {
+            sandbox: veth.sandbox.clone(),
+            interface: veth.interface.clone(),
+            bridge: Some(veth.bridge.clone()),
+        };
+        let (mac, alias) = (veth.host_mac, veth.alias.clone());
+        self.create_link(&veth.host_link, Link { mac, alias, kind })?;
+        self.sandbox(&veth.sandbox)?.interfaces.push(veth.interface.clone());
+        Ok(())
+    }
+
+    pub(super) fn create_link(&mut self, name: &InterfaceName, link: Link) -> Result<(), KernelError> {
+        if self.links.contains_key(name) {
+            return Err(exists(format!("link {name}")));
+        }
+        self.links.insert(name.clone(), link);
+        Ok(())
+    }
+
+    pub(super) fn bridge(&self, name: &InterfaceName) -> Result<(), KernelError> {
+        match self.links.get(name) {
+            Some(Link { kind: Kind::Bridge, .. }) => Ok(()),
+            _ => Err(missing(format!("bridge {name}"))),
+        }
+    }
+
+    pub(super) fn sandbox(&mut self, name: &SandboxName) -> Result<&mut Sandbox, KernelError> {
+        let found = self.sandboxes.get_mut(name);
+        found.ok_or_else(|| missing(format!("sandbox {name}")))
+    }
+}
+
+fn missing(object: String) -> KernelError {
+    KernelError::Missing { object }
+}
+
+fn exists(object: String) -> KernelError {
+    KernelError::Exists { object }
+}

@@ -56,6 +56,8 @@ fn main() -> ExitCode {
         case(paths::a_namespace_bound_over_the_path_of_another_is_not_touched),
         case(paths::a_handle_stays_where_it_was_when_the_process_number_is_used_again),
         case(paths::a_directory_of_namespaces_that_others_can_change_is_refused),
+        case(paths::a_directory_of_state_that_others_can_change_is_refused_and_untouched),
+        case(paths::a_file_of_state_that_is_not_ours_is_refused_and_untouched),
         case(paths::the_socket_of_the_agent_is_for_its_owner_alone),
         case(names::a_hostile_name_is_no_name),
         case(names::a_hostile_name_is_refused_by_the_command_line),

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use netloft_netns::{Netns, NetnsDir};
+use netloft_network::testing::FakeKernel;
 use netloft_network::{Host, HostOptions};
 use netloft_tests::programs::tool;
 use netloft_tests::running::Running;
@@ -80,6 +81,99 @@ pub(crate) fn a_handle_stays_where_it_was_when_the_process_number_is_used_again(
 
 pub(crate) fn a_directory_of_namespaces_that_others_can_change_is_refused() {
     every_hostile_directory_is_refused(|path| NetnsDir::open(path).is_err());
+}
+
+pub(crate) fn a_directory_of_state_that_others_can_change_is_refused_and_untouched() {
+    every_hostile_directory_is_refused(|path| {
+        let before = listing(path);
+        let refused = open_with_state(path).err();
+        if let Some(refused) = &refused {
+            assert!(refused.contains(path.to_str().unwrap()), "it says which: {refused}");
+            assert_eq!(listing(path), before, "{}", path.display());
+        }
+        refused.is_some()
+    });
+    let place = TempDir::new().unwrap();
+    let file = place.path().join("file");
+    fs::write(&file, "theirs").unwrap();
+    for path in [file.clone(), file.join("beneath")] {
+        let refused = open_with_state(&path).unwrap_err();
+        assert!(refused.contains(path.to_str().unwrap()), "{refused}");
+    }
+    assert_eq!(fs::read(&file).unwrap(), b"theirs");
+}
+
+pub(crate) fn a_file_of_state_that_is_not_ours_is_refused_and_untouched() {
+    type Plant = (&'static str, fn(&Path));
+    let plant: [Plant; 6] = [
+        ("a link", |path| {
+            let target = path.with_file_name("target");
+            fs::copy(path, &target).unwrap();
+            fs::remove_file(path).unwrap();
+            symlink(target, path).unwrap();
+        }),
+        ("a link to nothing", |path| {
+            fs::remove_file(path).unwrap();
+            symlink("nothing", path).unwrap();
+        }),
+        ("a directory", |path| {
+            fs::remove_file(path).unwrap();
+            fs::create_dir(path).unwrap();
+        }),
+        ("writable for others", |path| fs::set_permissions(path, fs::Permissions::from_mode(0o666)).unwrap()),
+        ("garbage", |path| fs::write(path, [0xa5; 10_000]).unwrap()),
+        ("cut off", |path| {
+            let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+            file.set_len(1_000).unwrap();
+        }),
+    ];
+    for (what, plant) in plant {
+        let place = TempDir::new().unwrap();
+        let directory = place.path().join("state");
+        open_with_state(&directory).unwrap();
+        let file = directory.join("network.redb");
+        plant(&file);
+        let before = (listing(&directory), fs::read(&file).ok());
+        let refused = open_with_state(&directory).expect_err(what);
+        assert!(refused.contains(file.to_str().unwrap()), "{what}: {refused}");
+        assert_eq!((listing(&directory), fs::read(&file).ok()), before, "{what}");
+    }
+    if nix::unistd::geteuid().is_root() {
+        let place = TempDir::new().unwrap();
+        open_with_state(place.path()).unwrap();
+        let file = place.path().join("network.redb");
+        if std::os::unix::fs::chown(&file, Some(65534), None).is_ok() {
+            let refused = open_with_state(place.path()).unwrap_err();
+            assert!(refused.contains(file.to_str().unwrap()), "{refused}");
+        } else {
+            tell("there is one user here: a file of another one is not tried");
+        }
+    }
+}
+
+/// Opens a host with its state in a directory, and leaves it; or what is told of why not.
+fn open_with_state(directory: &Path) -> Result<(), String> {
+    let kernel = FakeKernel::new().unwrap();
+    let options = HostOptions { state_dir: Some(directory.to_owned()), ..HostOptions::default() };
+    match Host::open_over(Box::new(kernel), options) {
+        Ok(host) => {
+            block_on(host.leave()).unwrap();
+            Ok(())
+        }
+        Err(error) => Err(format!("{:#}", anyhow::Error::from(error))),
+    }
+}
+
+/// What is in a directory, with sizes and modes.
+fn listing(directory: &Path) -> Vec<(PathBuf, u64, u32)> {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| {
+        let entry = entry.unwrap();
+        let metadata = entry.metadata().unwrap();
+        (entry.path(), metadata.len(), metadata.mode())
+    });
+    let mut entries: Vec<_> = entries.collect();
+    entries.sort();
+    entries
 }
 
 pub(crate) fn the_socket_of_the_agent_is_for_its_owner_alone() {

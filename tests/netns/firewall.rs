@@ -3,4 +3,4 @@
 pub(crate) mod paths;
 pub(crate) mod publish;
 pub(crate) mod tables;
-mod world;
+pub(crate) mod world;

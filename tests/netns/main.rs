@@ -5,18 +5,25 @@
     reason = "a test fails by panicking; only `#[test]` functions are exempt by themselves"
 )]
 
+mod attaching;
 mod commands;
 mod firewall;
+mod forwarding;
 mod isolation;
 mod links;
 mod macvlan;
 mod named;
 mod namespaces;
 mod network;
+mod publishing;
 mod removal;
+mod restarting;
+mod resting;
 mod sandboxes;
+mod scale;
 mod settings;
 mod shaping;
+mod site;
 mod support;
 
 use std::process::ExitCode;
@@ -134,5 +141,38 @@ fn main() -> ExitCode {
         case(network::a_thousand_attachments_leave_nothing),
         case(network::no_sandbox_gets_the_namespace_of_another),
         case(network::attachments_dropped_at_any_moment_leave_nothing),
+        case(publishing::published_ports_answer_from_everywhere_and_see_who_calls),
+        case(publishing::published_datagrams_are_answered_from_everywhere),
+        case(publishing::chosen_ports_are_told_and_answer),
+        case(publishing::of_many_ports_that_are_chosen_at_once_none_is_taken),
+        case(publishing::with_its_endpoint_a_port_is_gone_and_so_are_its_connections),
+        case(publishing::an_address_of_the_host_publishes_at_it_alone),
+        case(publishing::behind_a_firewall_that_lets_nobody_in_ports_answer_the_host_alone_unless_meant),
+        case(resting::a_client_under_way_reaches_the_right_service_and_never_who_has_the_address_now),
+        case(resting::who_comes_back_has_its_address_at_once_and_nobody_else_gets_it),
+        case(resting::an_exhausted_subnet_gives_what_has_rested_longest_and_forgets_its_connections),
+        case(resting::addresses_rest_on_over_a_restart),
+        case(resting::connections_that_a_dead_process_left_are_forgotten_by_the_next_one),
+        case(restarting::connections_go_on_while_one_process_follows_another),
+        case(restarting::a_sandbox_that_was_deleted_meanwhile_is_gone_and_its_neighbours_are_not),
+        case(restarting::what_says_it_is_ours_and_nobody_knows_is_collected_and_nothing_else),
+        case(restarting::whoever_loses_its_link_is_told_of_and_detached),
+        case(restarting::a_later_route_over_a_subnet_is_found),
+        case(restarting::what_others_do_to_the_firewall_changes_nothing_while_we_live_and_is_mended_after),
+        case(restarting::a_bridge_that_somebody_deleted_is_found_and_made_anew_at_the_next_start),
+        case(attaching::sandboxes_of_a_macvlan_network_reach_the_lan_and_each_other),
+        case(attaching::a_sandbox_on_two_networks_leaves_by_the_first_and_keeps_the_second),
+        case(attaching::nothing_leaves_an_internal_network),
+        case(attaching::what_leaves_a_network_has_the_address_of_the_host),
+        case(attaching::the_links_of_a_network_carry_what_the_way_out_carries),
+        case(attaching::networks_that_want_ipv6_get_unique_local_subnets_of_their_own),
+        case(attaching::a_sandbox_has_the_routes_settings_and_names_it_asks_for),
+        case(attaching::services_of_the_host_answer_where_the_network_may_reach_them),
+        case(attaching::bandwidth_is_limited_in_both_directions_for_whoever_asks),
+        case(attaching::a_namespace_of_somebody_else_is_used_and_left_to_them),
+        case(forwarding::a_host_forwards_while_a_network_needs_it_and_then_as_before),
+        case(forwarding::a_host_becomes_no_router_for_strangers_and_remains_one),
+        case(scale::an_endpoint_too_many_for_a_bridge_is_refused_and_nothing_of_it_is_left),
+        case(scale::idle_sandboxes_send_nothing),
     ])
 }

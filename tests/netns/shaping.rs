@@ -25,12 +25,12 @@ pub(crate) fn limits_hold_in_both_directions_and_only_where_they_were_set() {
     host.conn.shape(&spec(*veth, Some(rate()), Some(rate()))).unwrap();
     let (free, _) = &sandboxes[1];
     for (from, to, target) in [(&host.netns, limited, "10.89.0.2:0"), (limited, &host.netns, "10.89.0.1:0")] {
-        let bits = throughput(&host, from, to, target);
+        let bits = throughput(from, to, target);
         let share = bits / 20e6;
         assert!((0.85..=1.15).contains(&share), "{bits:.0} bit/s to {target}");
     }
     for (from, to, target) in [(&host.netns, free, "10.89.0.3:0"), (free, &host.netns, "10.89.0.1:0")] {
-        let bits = throughput(&host, from, to, target);
+        let bits = throughput(from, to, target);
         assert!(bits > 5.0 * 20e6, "{bits:.0} bit/s to {target}");
     }
 }
@@ -39,8 +39,8 @@ pub(crate) fn a_limit_of_one_direction_leaves_the_other_free() {
     let (mut host, sandboxes) = two_sandboxes();
     let (sandbox, veth) = &sandboxes[0];
     host.conn.shape(&spec(*veth, None, Some(rate()))).unwrap();
-    let out = throughput(&host, sandbox, &host.netns, "10.89.0.1:0");
-    let back = throughput(&host, &host.netns, sandbox, "10.89.0.2:0");
+    let out = throughput(sandbox, &host.netns, "10.89.0.1:0");
+    let back = throughput(&host.netns, sandbox, "10.89.0.2:0");
     assert!(out < 1.15 * 20e6 && back > 5.0 * 20e6, "{out:.0} bit/s out, {back:.0} bit/s back");
 }
 
@@ -117,8 +117,8 @@ fn spec(veth: Veth, to_sandbox: Option<Rate>, from_sandbox: Option<Rate>) -> Sha
 }
 
 /// How many bits arrive in a second over one TCP connection.
-fn throughput(host: &Host, from: &Netns, to: &Netns, target: &'static str) -> f64 {
-    let listener = host.enterer.run(to, move || TcpListener::bind(target).unwrap()).unwrap();
+pub(crate) fn throughput(from: &Netns, to: &Netns, target: &'static str) -> f64 {
+    let listener = to.run(move || TcpListener::bind(target).unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
     let connect = move || TcpStream::connect_timeout(&address, Duration::from_secs(5)).unwrap();
     let mut sender = from.run(connect).unwrap();

@@ -1,9 +1,10 @@
 //! What the tests share.
 
 use std::fs::File;
+use std::io::Write;
 use std::net::{IpAddr, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use netloft_link::{BridgeSpec, Conn, InsideSpec, Ipv6, LinkIndex, Veth, VethSpec};
@@ -110,6 +111,16 @@ pub(crate) fn output(netns: &Netns, program: &str, arguments: &[&str]) -> String
     let output = command.output().unwrap();
     assert!(output.status.success(), "{program} {arguments:?}: {output:?}");
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// Has a program in a namespace read a text.
+pub(crate) fn feed(netns: &Netns, program: &str, arguments: &[&str], text: &str) {
+    let mut command = Command::new(program);
+    EnterOptions::new(netns).apply(command.args(arguments).stdin(Stdio::piped()).stderr(Stdio::piped()));
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{program} {arguments:?}: {output:?}");
 }
 
 /// Fails unless what is sent in one place arrives in another, at its first attempt or a later one.

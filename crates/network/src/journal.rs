@@ -58,6 +58,15 @@ pub enum JournalError {
         /// Its layout.
         found: u64,
     },
+    /// The file is no database, or is damaged, or somebody else has it open.
+    #[error("cannot use {path} as a journal", path = .path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<redb::Error>,
+    },
     /// The database failed, as when the disk is full.
     #[error("cannot {operation} the journal")]
     Database {
@@ -265,11 +274,12 @@ fn open_database(path: &Path) -> Result<Database, JournalError> {
     let file = options.custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_CLOEXEC).open(path).map_err(open)?;
     let metadata = file.metadata().map_err(open)?;
     check_owner(path, metadata.uid(), metadata.permissions().mode())?;
+    let unusable = |source| JournalError::Unusable { path: path.to_owned(), source: Box::new(source) };
     let mut builder = Database::builder();
     let database = FileBackend::new(file)
         .and_then(|backend| builder.set_cache_size(CACHE_LEN).create_with_backend(backend))
-        .map_err(|error| failed("open")(error.into()))?;
-    let found = prepare(&database).map_err(failed("prepare"))?;
+        .map_err(|error| unusable(error.into()))?;
+    let found = prepare(&database).map_err(unusable)?;
     if found == VERSION { Ok(database) } else { Err(JournalError::Version { path: path.to_owned(), found }) }
 }
 

@@ -35,17 +35,26 @@
 //!
 //! # What separates two networks
 //!
-//! A packet from one network to another has to be forwarded by the host, which by default does not forward. If it does
-//! (`net.ipv4.ip_forward=1`, `net.ipv6.conf.all.forwarding=1`, set before or after), one routing-policy rule for each
-//! bridge and family still keeps what comes in by the bridge from leaving for anywhere but the host:
-//! `iif <bridge> prohibit`, priority and protocol 110. The sender is told at once, by ICMP. Rules, not the settings of the bridge:
-//! `conf/<bridge>/forwarding` is reset whenever somebody switches forwarding on, and for IPv6 does not mean this.
+//! The packet filter (`netloft-nft`), which is told of every network before anything is plugged into it, and of every
+//! endpoint before its link is there. What comes in by a bridge and is for a subnet of another network is dropped, its
+//! gateway included, although that is an address of the host like any other (the weak host model of RFC 1122, section
+//! 3.3.4.2). The host forwards what is for the world, if the network has a way out; what is published; and no more. It
+//! answers pings, and DNS at the gateway, and nothing else unless the network has host access. All of this holds whether
+//! the host forwards anyway or because of us; in the latter case it does not forward for others.
 //!
-//! So nothing that a sandbox sends leaves the host, and nothing from outside gets an answer from a sandbox: there is no
-//! way out and nothing is published, for now. One thing needs a packet filter, which this crate does not bring: keeping
-//! a sandbox from the *gateway addresses* of other networks, which belong to the host like any other of its addresses
-//! (the weak host model of RFC 1122, section 3.3.4.2). A rule could do it only in front of the one that looks up local
-//! addresses, at priority 0, and moving that one is not for us.
+//! An internal network has no way out, and a second wall that needs no packet filter: for each family a routing-policy
+//! rule that prohibits forwarding what comes in by its bridge, `iif <bridge> prohibit`, priority and protocol 110. The
+//! sender is told at once, by ICMP. Rules, not the settings of the bridge: `conf/<bridge>/forwarding` is reset whenever
+//! somebody switches forwarding on, and for IPv6 does not mean this. So published ports of an internal network answer the
+//! host alone: an answer to anybody else would have to be forwarded.
+//!
+//! Sandboxes of a macvlan network are machines of the network that the parent link leads to. Nothing here separates them.
+//!
+//! # What outlives a process
+//!
+//! With a journal ([`HostOptions::state_dir`]) everything: what is about to be done is on disk before the kernel hears of
+//! it, and that it is done before the caller does. Opening the next host takes over what was made whole, and takes away
+//! what was on its way and what says it is ours and is in no journal.
 //!
 //! # What is made ahead
 //!

@@ -53,6 +53,7 @@ pub(crate) fn a_sandbox_reaches_its_own_published_ports() {
     for key in ["bridge/bridge-nf-call-iptables", "bridge/bridge-nf-call-ip6tables"] {
         set(&host, key, "1");
     }
+    run(&host, "ip link set blue-2 type bridge_slave hairpin off");
     assert!(call(&first.netns, "192.0.2.1:8080", &listener).is_err());
     run(&host, "ip link set blue-2 type bridge_slave hairpin on");
     reaches_itself();
@@ -60,8 +61,8 @@ pub(crate) fn a_sandbox_reaches_its_own_published_ports() {
 
 pub(crate) fn frames_for_many_do_not_come_back_from_a_hairpin_port() {
     let (mut world, first, _) = World::blue();
-    let host = world.host.netns.clone();
-    run(&host, "ip link set blue-2 type bridge_slave hairpin on");
+    let port = &ip(&world.host.netns, &["link", "show", "blue-2"])[0]["linkinfo"]["info_slave_data"];
+    assert_eq!(port["hairpin"], true);
     let echoes = || {
         let before = received(&first.netns);
         let cry = || {

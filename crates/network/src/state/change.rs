@@ -108,6 +108,8 @@ impl State {
         let refuse = |work| match work {
             Work::Attaching(id) => {
                 self.forget(id);
+                // A write that failed may be on disk all the same.
+                self.commit_later([Entry::DeleteEndpoint(id)]);
                 let error = error.take().unwrap_or(Error::JournalFailed);
                 Work::Done(Outcome::Attached(Err(error)))
             }

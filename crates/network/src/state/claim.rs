@@ -20,6 +20,9 @@ use crate::record::{EndpointRecord, Phase, tenant};
 /// How much less a further default route counts than the one before it.
 const METRIC_STEP: u32 = 100;
 
+/// What the kernel makes of a route of IPv6 that has no metric, or 0 (`IP6_RT_PRIO_USER`). One of IPv4 has 0 then.
+const METRIC_UNSAID: u32 = 1_024;
+
 impl State {
     /// Decides everything about an endpoint and claims it, or claims nothing.
     pub(super) fn claim(&mut self, spec: &AttachSpec, note: Option<String>) -> Result<EndpointId, Error> {
@@ -150,7 +153,8 @@ impl State {
                 let others = sandbox.into_iter().flat_map(|sandbox| &sandbox.endpoints);
                 let metrics = others.filter_map(|id| {
                     let record = &self.endpoints[id].record;
-                    (!record.gateways.is_empty()).then(|| record.metric.unwrap_or(0))
+                    let metric = record.metric.filter(|metric| *metric > 0).unwrap_or(METRIC_UNSAID);
+                    (!record.gateways.is_empty()).then_some(metric)
                 });
                 (gateways(), metrics.max().map(|highest| highest.saturating_add(METRIC_STEP)))
             }

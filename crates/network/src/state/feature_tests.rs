@@ -15,7 +15,7 @@ fn a_sandbox_is_dropped_with_its_last_endpoint_and_leaves_by_the_first_network()
     let second = attach_to(&mut state, attach("green", "api")).unwrap().endpoint;
     assert_eq!((first.interface.as_str(), second.interface.as_str()), ("eth0", "eth1"));
     let metric = |state: &State, id: EndpointId| state.endpoints[&id].record.metric;
-    assert_eq!((metric(&state, first.id), metric(&state, second.id)), (None, Some(100)));
+    assert_eq!((metric(&state, first.id), metric(&state, second.id)), (None, Some(1124)));
     detach(&mut state, first.id).unwrap();
     assert!(kernel.has_sandbox("api"), "its second network still needs it");
     let third = AttachSpec { default_route: DefaultRoute::Never, ..attach("blue", "api") };

@@ -14,6 +14,7 @@ use crate::driver;
 use crate::error::{Error, chain};
 use crate::journal::Entry;
 use crate::kernel::HostFacts;
+use crate::plan::Applied;
 use crate::record::{NetworkRecord, Phase};
 
 /// The size of an IPv4 subnet that nobody chose: 253 endpoints.
@@ -46,7 +47,12 @@ impl State {
         let mut record = NetworkRecord { network, phase: Phase::Intended };
         let mut entries = vec![Entry::PutNetwork(record.clone())];
         entries.extend(switched_on.iter().map(|family| Entry::Forwarding(*family, true)));
-        self.commit(entries)?;
+        if let Err(error) = self.commit(entries) {
+            // A write that failed may be on disk all the same.
+            self.commit_later([Entry::DeleteNetwork(spec.name.clone())]);
+            self.commit_later(switched_on.iter().map(|family| Entry::Forwarding(*family, false)));
+            return Err(error);
+        }
         self.forwarded.extend(&switched_on);
         let made = self.make_network(&record.network, &switched_on);
         record.phase = Phase::Made;
@@ -76,13 +82,15 @@ impl State {
         if !endpoints.is_empty() {
             return Err(Error::NetworkInUse { network: network(), endpoints });
         }
-        entry.record.phase = Phase::Leaving;
-        let record = entry.record.clone();
+        let record = NetworkRecord { phase: Phase::Leaving, ..entry.record.clone() };
+        // Whoever finds it half removed after a crash has to know that it was to go; else it would be made anew.
+        let kept = std::mem::replace(&mut entry.record, record.clone());
         let left = entry.left.take();
+        if let Err(error) = self.commit(vec![Entry::PutNetwork(record.clone())]) {
+            return Err(self.keep(kept, left, error));
+        }
         let made =
             left.unwrap_or_else(|| driver::of(&record.network).plan_network(&record.network).applied());
-        // Whoever finds it half removed after a crash has to know that it was to go.
-        let written = self.commit(vec![Entry::PutNetwork(record)]);
         let outcome = made.undo(&mut *self.kernel);
         if let Err(source) = outcome {
             if let Some(entry) = self.networks.get_mut(name) {
@@ -99,8 +107,18 @@ impl State {
         self.switch_off_if_unused();
         info!(networks = self.networks.len(), "network removed");
         debug!(network = %name, "network removed");
-        // The bridge is gone by now, so the next start would find and forget it in any case.
-        written
+        Ok(())
+    }
+
+    /// Keeps a network whose removal could not be written down; answers why it could not.
+    fn keep(&mut self, record: NetworkRecord, left: Option<Applied>, error: Error) -> Error {
+        // A write that failed may be on disk all the same.
+        self.commit_later([Entry::PutNetwork(record.clone())]);
+        if let Some(entry) = self.networks.get_mut(&record.network.name) {
+            entry.record = record;
+            entry.left = left;
+        }
+        error
     }
 
     /// Makes what a network consists of, or nothing.

@@ -5,6 +5,7 @@
 //! taken away too. What is not ours is not looked at.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use netloft_ipam::{Allocation, Released, Tenant};
@@ -53,6 +54,7 @@ impl State {
             info!(%stray, "taking away what nobody knows");
             self.kernel.discard(&stray).map_err(Error::ReadHost)?;
         }
+        self.forget_who_rests();
         self.is_reaping_due = true;
         self.is_stock_short = !self.networks.is_empty();
         info!(networks = self.networks.len(), kept, lost, "taken over");
@@ -61,6 +63,16 @@ impl State {
         }
         self.switch_off_if_unused();
         self.catch_up()
+    }
+
+    /// Has the connections forgotten of addresses that rest: who released them may have died before it came to that.
+    fn forget_who_rests(&mut self) {
+        let endpoints = self.endpoints.values();
+        let held: BTreeSet<IpAddr> =
+            endpoints.flat_map(|entry| entry.record.addresses.iter().map(|it| it.address())).collect();
+        let now = millis(SystemTime::now());
+        let resting = self.resting.keys().filter(|(until, ..)| *until > now).map(|(_, _, address)| *address);
+        self.released.extend(resting.filter(|address| !held.contains(address)));
     }
 
     /// What says it is ours and nobody knows.

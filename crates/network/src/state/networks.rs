@@ -1,6 +1,7 @@
 //! Making and removing networks.
 
 use std::collections::BTreeMap;
+use std::mem;
 
 use netloft_ipam::{Gateway, Pool, PoolOptions, Space};
 use netloft_types::{
@@ -84,7 +85,7 @@ impl State {
         }
         let record = NetworkRecord { phase: Phase::Leaving, ..entry.record.clone() };
         // Whoever finds it half removed after a crash has to know that it was to go; else it would be made anew.
-        let kept = std::mem::replace(&mut entry.record, record.clone());
+        let kept = mem::replace(&mut entry.record, record.clone());
         let left = entry.left.take();
         if let Err(error) = self.commit(vec![Entry::PutNetwork(record.clone())]) {
             return Err(self.keep(kept, left, error));
@@ -104,10 +105,20 @@ impl State {
             }
         }
         self.commit_later([Entry::DeleteNetwork(network())]);
+        self.wake(name);
         self.switch_off_if_unused();
         info!(networks = self.networks.len(), "network removed");
         debug!(network = %name, "network removed");
         Ok(())
+    }
+
+    /// Forgets what rests of a network that is gone: its addresses are another's when it is made again.
+    fn wake(&mut self, network: &NetworkName) {
+        let (gone, resting) =
+            mem::take(&mut self.resting).into_iter().partition(|(key, _)| key.1 == *network);
+        self.resting = resting;
+        let gone: BTreeMap<_, _> = gone;
+        self.commit_later(gone.into_values().map(Entry::DeleteRest));
     }
 
     /// Keeps a network whose removal could not be written down; answers why it could not.

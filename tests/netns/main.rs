@@ -160,6 +160,7 @@ fn main() -> ExitCode {
         case(restarting::a_later_route_over_a_subnet_is_found),
         case(restarting::what_others_do_to_the_firewall_changes_nothing_while_we_live_and_is_mended_after),
         case(restarting::a_bridge_that_somebody_deleted_is_found_and_made_anew_at_the_next_start),
+        case(restarting::what_others_took_from_a_bridge_or_a_sandbox_is_found),
         case(attaching::sandboxes_of_a_macvlan_network_reach_the_lan_and_each_other),
         case(attaching::a_sandbox_on_two_networks_leaves_by_the_first_and_keeps_the_second),
         case(attaching::nothing_leaves_an_internal_network),

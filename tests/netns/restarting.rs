@@ -9,9 +9,9 @@ use netloft_types::EndpointId;
 use tokio::sync::mpsc::error::TryRecvError;
 
 use crate::firewall::world::{carries, connect, listen, run, succeeds};
-use crate::network::{DUAL_STACK, attach, block_on, is_reached, network};
+use crate::network::{DUAL_STACK, attach, block_on, is_reached, network, open};
 use crate::site::{Site, curl, publishing, serve};
-use crate::support::{eventually, ip};
+use crate::support::{eventually, ip, output};
 
 pub(crate) fn connections_go_on_while_one_process_follows_another() {
     block_on(async {
@@ -271,4 +271,20 @@ fn links(site: &Site) -> Vec<String> {
 
 fn rules(site: &Site) -> [String; 2] {
     ["-4", "-6"].map(|family| run(&site.netns, &format!("ip {family} rule")))
+}
+
+pub(crate) fn what_others_took_from_a_bridge_or_a_sandbox_is_found() {
+    block_on(async {
+        let (netns, host) = open(None);
+        host.create_network(network("blue", &DUAL_STACK)).await.unwrap();
+        let attached = host.attach(attach("blue", "api")).await.unwrap();
+        assert_eq!(host.examine().await.unwrap(), []);
+        output(&netns, "ip", &["address", "del", "10.89.0.1/24", "dev", "nl-blue"]);
+        output(&attached.netns, "ip", &["-6", "route", "del", "default"]);
+        let problems: Vec<String> = host.examine().await.unwrap().into_iter().map(|it| it.problem).collect();
+        assert_eq!(problems.len(), 2, "{problems:?}");
+        assert!(problems[0].contains("bridge nl-blue has lost its address 10.89.0.1/24"), "{problems:?}");
+        assert!(problems[1].contains("sandbox api has lost its route by fd00:89::1"), "{problems:?}");
+        host.close().await.unwrap();
+    });
 }

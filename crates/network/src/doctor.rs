@@ -38,6 +38,14 @@ impl Finding {
         )
     }
 
+    pub(crate) fn changed(difference: &str) -> Self {
+        Self::new(
+            format!("What was made was changed: {difference}"),
+            "somebody took it away, or whatever runs in the sandbox did",
+            "put it back by hand; or detach the endpoint and attach it again, or remove the network and create it again",
+        )
+    }
+
     pub(crate) fn stray(stray: Stray) -> Self {
         Self::new(
             format!("Nobody knows the {stray}, which says it is ours"),

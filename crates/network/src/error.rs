@@ -147,6 +147,14 @@ pub enum Error {
         /// The network.
         network: NetworkName,
     },
+    /// A network was to share a link that is not there.
+    #[error("there is no link {link} for network {network} to share: name one of the host's")]
+    NoSuchLink {
+        /// The network.
+        network: NetworkName,
+        /// The link.
+        link: InterfaceName,
+    },
     /// The driver of a network cannot do something.
     #[error("network {network} cannot {what}")]
     Unsupported {
@@ -295,6 +303,7 @@ impl Error {
             | Self::AddressOutside { .. }
             | Self::SubnetTwice { .. }
             | Self::SubnetNeeded { .. }
+            | Self::NoSuchLink { .. }
             | Self::Unsupported { .. }
             | Self::Invalid(_) => true,
             Self::Subnet { source, .. } | Self::Address { source, .. } | Self::Port { source, .. } => {

@@ -108,6 +108,8 @@ pub(crate) struct Contents {
     pub(crate) rests: Vec<RestRecord>,
     /// The families that the host forwards only because of us.
     pub(crate) forwarding: Vec<Family>,
+    /// Whether there was no journal before.
+    pub(crate) is_new: bool,
 }
 
 /// The journal of a host.
@@ -126,6 +128,7 @@ impl Journal {
     pub(crate) fn open(directory: &Path) -> Result<(Self, Contents), JournalError> {
         prepare_directory(directory)?;
         let path = directory.join("network.redb");
+        let is_new = !path.exists();
         let database = open_database(&path)?;
         let journal = Self {
             path,
@@ -134,7 +137,7 @@ impl Journal {
             #[cfg(test)]
             fails: false,
         };
-        let contents = journal.load()?;
+        let contents = Contents { is_new, ..journal.load()? };
         Ok((journal, contents))
     }
 

@@ -70,6 +70,16 @@ pub trait Kernel: Send {
     /// If that cannot be told.
     fn adopt(&mut self, step: &Step, survey: &Survey) -> Result<bool, KernelError>;
 
+    /// What of a step that was carried out is no more as it was made, in words; nothing if it is. Looks closer than
+    /// [`Kernel::adopt`], and takes longer.
+    ///
+    /// # Errors
+    ///
+    /// If that cannot be told.
+    fn differs(&mut self, _step: &Step) -> Result<Option<String>, KernelError> {
+        Ok(None)
+    }
+
     /// Takes away something of ours that nobody knows.
     ///
     /// # Errors
@@ -235,6 +245,10 @@ pub struct HostFacts {
     pub subnets: Vec<Subnet>,
     /// The MTU of the link by which the default route leaves.
     pub outgoing_mtu: Option<Mtu>,
+    /// The addresses of the host.
+    pub addresses: Vec<IpAddr>,
+    /// The names of its links.
+    pub links: BTreeSet<String>,
     /// The families that it forwards packets of.
     pub forwards: Vec<Family>,
 }

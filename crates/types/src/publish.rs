@@ -168,7 +168,7 @@ pub struct PublishSpec {
     pub ports: PortRange,
 }
 
-const PUBLISH_RULE: &str = "must be [[ADDRESS:][HOST]:]PORTS[/PROTOCOL], as in 80, 8080:80, 127.0.0.1:8080:80, [::1]::80 or 5000-5009:6000-6009/udp";
+const PUBLISH_RULE: &str = "must be [[ADDRESS:][HOST]:]PORTS[/PROTOCOL], as in 80, 8080:80, 127.0.0.1:8080:80, [fd00::1]::80 or 5000-5009:6000-6009/udp";
 
 impl FromStr for PublishSpec {
     type Err = Invalid;

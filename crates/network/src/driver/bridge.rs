@@ -1,7 +1,7 @@
 //! The bridge driver: a network is a bridge on the host, an endpoint is a veth pair.
 
 use std::iter;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use netloft_link::{BridgeSpec, Prohibition};
 use netloft_nft::{Fact, Guard, Publication};
@@ -110,6 +110,12 @@ impl Driver for Bridge {
                 .iter()
                 .any(|held: &InterfaceAddr| held.address().is_ipv4() == address.is_ipv4())
         };
+        let is_loopback_v6 = |port: &PublishedPort| port.address == Some(Ipv6Addr::LOCALHOST.into());
+        if endpoint.ports.iter().any(is_loopback_v6) {
+            return Some(
+                "publish at ::1, whose answers the kernel drops: choose 127.0.0.1 or another address",
+            );
+        }
         let is_stray = |port: &PublishedPort| port.address.is_some_and(|address| !has_family(address));
         endpoint.ports.iter().any(is_stray).then_some(
             "publish at an address of a family that the network has no subnet of: choose another address",

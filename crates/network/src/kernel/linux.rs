@@ -336,6 +336,10 @@ impl Kernel for LinuxKernel {
         self.take_over(step, survey)
     }
 
+    fn differs(&mut self, step: &Step) -> Result<Option<String>, KernelError> {
+        self.look_closer(step)
+    }
+
     fn discard(&mut self, stray: &Stray) -> Result<(), KernelError> {
         self.take_away(stray)
     }

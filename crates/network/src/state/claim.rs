@@ -6,11 +6,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::SystemTime;
 
 use netloft_ipam::{Request, Rested};
+use netloft_link::Sysctl;
 use netloft_types::{
     AttachSpec, DefaultRoute, EndpointId, InterfaceAddr, InterfaceName, Invalid, MacAddr, Network,
     PublishSpec, PublishedPort, RouteSpec, Segment,
 };
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::{EndpointEntry, NetworkEntry, SandboxEntry, State};
 use crate::driver::{self, derived_mac, on_link};
@@ -73,7 +74,7 @@ impl State {
         spec: &AttachSpec,
         network: &Network,
     ) -> Result<(), Error> {
-        record.ports = self.claim_ports(record.id, &spec.publish)?;
+        record.ports = self.claim_ports(record.id, network, &spec.publish)?;
         let claimed = match driver::of(network).cannot(record) {
             Some(what) => Err(Error::Unsupported { network: network.name.clone(), what }),
             None => self.claim_mac(record),
@@ -194,10 +195,9 @@ impl State {
         if addresses.is_empty() {
             return;
         }
-        warn!(
-            ?addresses,
-            "the pool is exhausted: these addresses were given again before their rest was over"
-        );
+        let count = addresses.len();
+        warn!(count, "the pool is exhausted: addresses were given again before their rest was over");
+        debug!(?addresses, "these");
         if let Err(error) = self.kernel.forget_connections(addresses) {
             warn!(error = crate::error::chain(&error), "connections to these addresses may be left");
         }
@@ -211,7 +211,12 @@ impl State {
         }
     }
 
-    fn claim_ports(&mut self, id: EndpointId, specs: &[PublishSpec]) -> Result<Vec<PublishedPort>, Error> {
+    fn claim_ports(
+        &mut self,
+        id: EndpointId,
+        network: &Network,
+        specs: &[PublishSpec],
+    ) -> Result<Vec<PublishedPort>, Error> {
         if specs.is_empty() {
             return Ok(Vec::new());
         }
@@ -221,6 +226,12 @@ impl State {
         for spec in specs {
             let mut spec = *spec;
             if keeps_to_itself && spec.address.is_none() {
+                if network.segments.iter().all(|segment| !segment.subnet().is_ipv4()) {
+                    self.ports.release(id);
+                    let what = "publish at no address in particular while the host's firewall lets nobody in: it would \
+                                answer at 127.0.0.1, and has no IPv4; name an address of the host";
+                    return Err(Error::Unsupported { network: network.name.clone(), what });
+                }
                 spec.address = Some(Ipv4Addr::LOCALHOST.into());
             }
             let kernel = &mut self.kernel;
@@ -295,12 +306,8 @@ fn resolve_routes(network: &Network, routes: &[RouteSpec]) -> Result<Vec<RouteSp
 
 /// Only what belongs to a network namespace, and no way out of that tree.
 fn check_sysctls(spec: &AttachSpec) -> Result<(), Error> {
-    for key in spec.sysctls.keys() {
-        let is_plain = |part: &str| {
-            let legal = |it: u8| it.is_ascii_alphanumeric() || matches!(it, b'_' | b'-' | b'/');
-            !part.is_empty() && part.bytes().all(legal)
-        };
-        if !key.starts_with("net.") || !key.split('.').all(is_plain) || key.contains("..") {
+    for (key, value) in &spec.sysctls {
+        if Sysctl::new(key, value).is_err() {
             let rule = "must be a setting below net., such as net.ipv4.tcp_keepalive_time";
             return Err(Error::Invalid(Invalid::new("sysctl", key, rule)));
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::mem;
+use std::net::IpAddr;
 
 use netloft_ipam::{Gateway, Pool, PoolOptions, Space};
 use netloft_types::{
@@ -31,8 +32,8 @@ impl State {
     }
 
     pub(crate) fn create_network(&mut self, spec: &NetworkSpec) -> Result<Network, Error> {
-        let driver = self.choose_driver(spec)?;
         let host = self.kernel.host().map_err(Error::ReadHost)?;
+        let driver = self.choose_driver(spec, &host)?;
         // Changed aside and swapped in at the end, so that a failure leaves no trace.
         let mut space = self.space.clone();
         let network = Network {
@@ -43,7 +44,7 @@ impl State {
             internal: spec.internal,
             host_access: spec.host_access,
         };
-        let pools = self.pools(&network)?;
+        let pools = self.pools(&network, &host)?;
         let switched_on = Self::to_switch_on(&network, &host);
         let mut record = NetworkRecord { network, phase: Phase::Intended };
         let mut entries = vec![Entry::PutNetwork(record.clone())];
@@ -187,7 +188,7 @@ impl State {
         }
     }
 
-    fn choose_driver(&self, spec: &NetworkSpec) -> Result<Kind, Error> {
+    fn choose_driver(&self, spec: &NetworkSpec, host: &HostFacts) -> Result<Kind, Error> {
         if self.networks.contains_key(&spec.name) {
             let network = spec.name.clone();
             return Err(Error::NetworkExists { network });
@@ -195,6 +196,9 @@ impl State {
         match &spec.driver {
             DriverSpec::Macvlan { .. } if spec.segments.is_empty() => {
                 Err(Error::SubnetNeeded { network: spec.name.clone() })
+            }
+            DriverSpec::Macvlan { parent } if !host.links.contains(parent.as_str()) => {
+                Err(Error::NoSuchLink { network: spec.name.clone(), link: parent.clone() })
             }
             DriverSpec::Macvlan { parent } => Ok(Kind::Macvlan { parent: parent.clone() }),
             DriverSpec::Bridge { bridge } => {
@@ -257,11 +261,15 @@ impl State {
         Ok(segments)
     }
 
-    /// Pools of which nothing is held, one for each segment.
-    pub(super) fn pools(&self, network: &Network) -> Result<Vec<Pool>, Error> {
+    /// Pools of which nothing is held, one for each segment. What the host has itself is not given: it is in the subnet of
+    /// a macvlan network by design.
+    pub(super) fn pools(&self, network: &Network, host: &HostFacts) -> Result<Vec<Pool>, Error> {
         let pool = |segment: &Segment| {
             let gateway = Gateway::At(segment.gateway());
-            let options = PoolOptions { gateway, rest: self.policy.rest, ..PoolOptions::default() };
+            let is_in =
+                |address: &IpAddr| segment.subnet().contains(*address) && *address != segment.gateway();
+            let reserved = host.addresses.iter().copied().filter(is_in).collect();
+            let options = PoolOptions { gateway, reserved, rest: self.policy.rest, ..PoolOptions::default() };
             let refused = |source| Error::Subnet { network: network.name.clone(), source };
             Pool::new(segment.subnet(), &options).map_err(refused)
         };

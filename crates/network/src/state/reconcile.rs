@@ -16,7 +16,7 @@ use super::{EndpointEntry, NetworkEntry, SandboxEntry, State, millis};
 use crate::driver;
 use crate::error::{Error, chain};
 use crate::journal::{Contents, Entry, Journal};
-use crate::kernel::{Stray, Survey};
+use crate::kernel::{HostFacts, Stray, Survey};
 use crate::plan::Plan;
 use crate::record::{EndpointRecord, NetworkRecord, Phase, RestRecord, tenant};
 
@@ -26,8 +26,9 @@ impl State {
         self.journal = Some(journal);
         self.forwarded = contents.forwarding.into_iter().collect();
         let survey = self.kernel.survey().map_err(Error::ReadHost)?;
+        let host = self.kernel.host().map_err(Error::ReadHost)?;
         for record in contents.networks {
-            self.restore_network(record)?;
+            self.restore_network(record, &host)?;
         }
         for rest in contents.rests {
             self.restore_rest(rest);
@@ -50,10 +51,7 @@ impl State {
             self.bury(record);
         }
         self.bury_networks();
-        for stray in self.strays()? {
-            info!(%stray, "taking away what nobody knows");
-            self.kernel.discard(&stray).map_err(Error::ReadHost)?;
-        }
+        self.discard_strays(contents.is_new)?;
         self.forget_who_rests();
         self.is_reaping_due = true;
         self.is_stock_short = !self.networks.is_empty();
@@ -63,6 +61,20 @@ impl State {
         }
         self.switch_off_if_unused();
         self.catch_up()
+    }
+
+    /// Takes away what nobody knows. Not beside a journal that is new: then it may be that the journal was lost, and what
+    /// it knew of still serves.
+    fn discard_strays(&mut self, is_journal_new: bool) -> Result<(), Error> {
+        for stray in self.strays()? {
+            if is_journal_new {
+                warn!(%stray, "nobody knows it: the journal is new. If the old one is lost, netloft gc takes it away");
+            } else {
+                info!(%stray, "taking away what nobody knows");
+                self.kernel.discard(&stray).map_err(Error::ReadHost)?;
+            }
+        }
+        Ok(())
     }
 
     /// Has the connections forgotten of addresses that rest: who released them may have died before it came to that.
@@ -108,13 +120,13 @@ impl State {
         Ok(strays)
     }
 
-    fn restore_network(&mut self, record: NetworkRecord) -> Result<(), Error> {
+    fn restore_network(&mut self, record: NetworkRecord, host: &HostFacts) -> Result<(), Error> {
         let name = record.network.name.clone();
         for subnet in record.network.segments.iter().map(Segment::subnet) {
             let refused = |source| Error::Subnet { network: name.clone(), source };
             self.space.reserve(name.clone(), subnet).map_err(refused)?;
         }
-        let pools = self.pools(&record.network)?;
+        let pools = self.pools(&record.network, host)?;
         let entry = NetworkEntry { record, pools, macs: BTreeMap::new(), left: None };
         self.networks.insert(name, entry);
         Ok(())

@@ -231,7 +231,8 @@ impl Kernel for FakeKernel {
     fn host(&mut self) -> Result<HostFacts, KernelError> {
         self.call(|shared| {
             let forwards = shared.forwards.iter().copied().collect();
-            Ok(HostFacts { subnets: shared.used.clone(), forwards, outgoing_mtu: None })
+            let links = shared.links.keys().map(ToString::to_string).collect();
+            Ok(HostFacts { subnets: shared.used.clone(), forwards, links, ..HostFacts::default() })
         })
     }
 

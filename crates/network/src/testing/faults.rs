@@ -118,6 +118,10 @@ impl<K: Kernel> Kernel for Faulty<K> {
         self.kernel.adopt(step, survey)
     }
 
+    fn differs(&mut self, step: &Step) -> Result<Option<String>, KernelError> {
+        self.kernel.differs(step)
+    }
+
     fn discard(&mut self, stray: &Stray) -> Result<(), KernelError> {
         self.kernel.discard(stray)
     }

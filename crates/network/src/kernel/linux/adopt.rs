@@ -2,7 +2,7 @@
 
 use netloft_link::{LinkGroup, LinkIndex, LinkKind};
 use netloft_netns::NetnsDir;
-use netloft_types::{InterfaceName, SandboxName};
+use netloft_types::{InterfaceAddr, InterfaceName, SandboxName};
 use tracing::debug;
 
 use super::{CORPSES, LinuxKernel, Sandbox, ifb_of};
@@ -108,6 +108,29 @@ impl LinuxKernel {
             self.links.entry(macvlan.endpoint).or_insert(None);
         }
         Ok(is_there)
+    }
+
+    /// What others have taken from a bridge or from the inside of a sandbox.
+    pub(super) fn look_closer(&mut self, step: &Step) -> Result<Option<String>, KernelError> {
+        match step {
+            Step::CreateBridge(spec) => {
+                let held: Vec<InterfaceAddr> = self.conn.addresses()?.iter().map(|it| it.address).collect();
+                let missing = spec.addresses.iter().find(|wanted| !held.contains(wanted));
+                Ok(missing.map(|address| format!("bridge {} has lost its address {address}", spec.name)))
+            }
+            Step::ConfigureInside(inside) if self.sandboxes.contains_key(&inside.sandbox) => {
+                let mut conn = self.conn_inside(&inside.sandbox)?;
+                let held: Vec<InterfaceAddr> = conn.addresses()?.iter().map(|it| it.address).collect();
+                let missing = inside.addresses.iter().find(|wanted| !held.contains(wanted));
+                if let Some(address) = missing {
+                    return Ok(Some(format!("sandbox {} has lost its address {address}", inside.sandbox)));
+                }
+                let hops: Vec<_> = conn.routes()?.into_iter().filter_map(|route| route.gateway).collect();
+                let missing = inside.gateways.iter().find(|wanted| !hops.contains(wanted));
+                Ok(missing.map(|hop| format!("sandbox {} has lost its route by {hop}", inside.sandbox)))
+            }
+            _ => Ok(None),
+        }
     }
 
     pub(super) fn take_away(&mut self, stray: &Stray) -> Result<(), KernelError> {

@@ -249,12 +249,8 @@ impl Stage {
         Ok(self.screen.line(&format!("{:7.3} s  {what}", self.started.elapsed().as_secs_f64()))?)
     }
 
-    /// Ends every process and prints the last table.
-    pub(crate) async fn close(mut self) -> anyhow::Result<()> {
-        let mut running = 0;
-        for role in self.roles.values_mut() {
-            running += usize::from(role.process.take().is_some());
-        }
+    /// Waits until so many processes have ended, and takes in what they still say.
+    async fn hear_out(&mut self, mut running: usize) {
         while running > 0 {
             match self.heard.recv().await {
                 Some((_, Sign::Ended { .. })) => running -= 1,
@@ -265,6 +261,16 @@ impl Stage {
                 }
                 None => break,
             }
+        }
+    }
+
+    /// Ends every process and prints the last table.
+    pub(crate) async fn close(mut self) -> anyhow::Result<()> {
+        // Who calls before who is called: a call that finds nobody because all is ending has not failed.
+        for serves in [false, true] {
+            let ending = self.roles.values_mut().filter(|role| role.sandbox.service.is_some() == serves);
+            let running = ending.filter_map(|role| role.process.take()).count();
+            self.hear_out(running).await;
         }
         self.screen.show(self.view.table())?;
         self.screen.finish()?;

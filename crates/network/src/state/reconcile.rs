@@ -47,8 +47,13 @@ impl State {
         // Before anything is taken away, so that what stays is guarded as it was, or sooner.
         self.establish()?;
         self.remake_networks(&missing)?;
+        let has_buried = !going.is_empty();
         for record in going {
             self.bury(record);
+        }
+        if has_buried {
+            // Whoever is buried may have had a port that somebody has now.
+            self.establish()?;
         }
         self.bury_networks();
         self.discard_strays(contents.is_new)?;

@@ -186,14 +186,9 @@ impl Host {
     }
 
     async fn submit(&self, spec: AttachSpec, note: Option<String>) -> Result<Attached, Error> {
-        let room = self.room().await;
-        let (reply, answer) = oneshot::channel();
-        let change = Change::Attach(Box::new(spec), note);
-        let attach = Job::Change(change, Reply::Attach(reply, self.jobs.clone()));
-        self.jobs.send(attach).map_err(|_| Error::Closed)?;
-        let offer = answer.await.map_err(|_| Error::Closed)?;
-        drop(room);
-        offer.map(Offer::take)
+        let (change, jobs) = (Change::Attach(Box::new(spec), note), self.jobs.clone());
+        let attach = |reply, room| Job::Change(change, Reply::Attach(reply, jobs), room);
+        self.ask(attach).await.map(Offer::take)
     }
 
     /// Detaches an endpoint, and takes away its sandbox with the last one. Traffic is cut by the time this returns;
@@ -207,13 +202,7 @@ impl Host {
     ///
     /// If the future is dropped after its first poll, the endpoint is detached nevertheless, unless the queue was full.
     pub async fn detach(&self, id: EndpointId) -> Result<(), Error> {
-        let room = self.room().await;
-        let (reply, answer) = oneshot::channel();
-        let detach = Job::Change(Change::Detach(id), Reply::Detach(reply));
-        self.jobs.send(detach).map_err(|_| Error::Closed)?;
-        let outcome = answer.await.map_err(|_| Error::Closed)?;
-        drop(room);
-        outcome
+        self.ask(|reply, room| Job::Change(Change::Detach(id), Reply::Detach(reply), room)).await
     }
 
     /// Remembers a note with an endpoint, in place of the one before; it comes back with [`Host::endpoints`], after a
@@ -319,26 +308,32 @@ impl Host {
         drop(self.gone.clone().changed().await);
     }
 
-    async fn room(&self) -> OwnedSemaphorePermit {
-        let room = Arc::clone(&self.room).acquire_owned().await;
-        room.expect("the semaphore is never closed")
-    }
-
     async fn call<T: Send + 'static>(
         &self,
         unheard: Unheard,
         job: impl FnOnce(&mut State) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let room = self.room().await;
-        let (reply, answer) = oneshot::channel();
-        let job = move |state: &mut State| {
-            if unheard == Unheard::Run || !reply.is_closed() {
-                // Dropping an answer that nobody hears is all that is to be done about it; see `Offer`.
-                drop(reply.send(job(state)));
-            }
-            drop(room);
+        let job = |reply: oneshot::Sender<_>, room| {
+            Job::Other(Box::new(move |state: &mut State| {
+                if unheard == Unheard::Run || !reply.is_closed() {
+                    // Dropping an answer that nobody hears is all that is to be done about it; see `Offer`.
+                    drop(reply.send(job(state)));
+                }
+                drop(room);
+            }))
         };
-        self.jobs.send(Job::Other(Box::new(job))).map_err(|_| Error::Closed)?;
+        self.ask(job).await
+    }
+
+    /// Puts a job into the queue and waits for the answer. The job keeps its room until it is done, heard or not.
+    async fn ask<T>(
+        &self,
+        job: impl FnOnce(oneshot::Sender<Result<T, Error>>, OwnedSemaphorePermit) -> Job,
+    ) -> Result<T, Error> {
+        let room = Arc::clone(&self.room).acquire_owned().await;
+        let room = room.expect("the semaphore is never closed");
+        let (reply, answer) = oneshot::channel();
+        self.jobs.send(job(reply, room)).map_err(|_| Error::Closed)?;
         answer.await.map_err(|_| Error::Closed)?
     }
 }

@@ -116,12 +116,12 @@ pub trait Kernel: Send {
     /// If it cannot be read.
     fn audit(&mut self, facts: &BTreeSet<Fact>) -> Result<Vec<String>, KernelError>;
 
-    /// Has the host forward packets of a family, or not; tells whether it did before.
+    /// Has the host forward packets of a family, or not.
     ///
     /// # Errors
     ///
     /// If it is as it was.
-    fn forward(&mut self, family: Family, on: bool) -> Result<bool, KernelError>;
+    fn forward(&mut self, family: Family, on: bool) -> Result<(), KernelError>;
 
     /// What has to be known of the host to make a network.
     ///
@@ -129,6 +129,13 @@ pub trait Kernel: Send {
     ///
     /// If it cannot be read.
     fn host(&mut self) -> Result<HostFacts, KernelError>;
+
+    /// Whether the host has a link of this name.
+    ///
+    /// # Errors
+    ///
+    /// If that cannot be told.
+    fn is_link(&mut self, name: &InterfaceName) -> Result<bool, KernelError>;
 
     /// Ports that the administrator keeps from being chosen (`net.ipv4.ip_local_reserved_ports`).
     ///
@@ -247,8 +254,6 @@ pub struct HostFacts {
     pub outgoing_mtu: Option<Mtu>,
     /// The addresses of the host.
     pub addresses: Vec<IpAddr>,
-    /// The names of its links.
-    pub links: BTreeSet<String>,
     /// The families that it forwards packets of.
     pub forwards: Vec<Family>,
 }

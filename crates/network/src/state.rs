@@ -20,7 +20,7 @@ use std::time::{Duration, SystemTime};
 
 use netloft_ipam::{Pool, Ports, PortsOptions, Space};
 use netloft_nft::Fact;
-use netloft_types::{EndpointId, Family, MacAddr, NetworkName, SandboxName, Subnet};
+use netloft_types::{EndpointId, Family, MacAddr, Network, NetworkName, SandboxName, Subnet};
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::{debug, warn};
 
@@ -144,8 +144,7 @@ impl State {
     }
 
     pub(crate) fn endpoints(&self) -> Vec<Attached> {
-        let made = self.endpoints.values().filter(|entry| entry.record.phase == Phase::Made);
-        made.filter_map(|entry| self.attached(&entry.record)).collect()
+        self.made_endpoints().filter_map(|record| self.attached(record)).collect()
     }
 
     /// Remembers a note with an endpoint, in place of the one before.
@@ -158,6 +157,23 @@ impl State {
         }
         entry.record = record;
         Ok(())
+    }
+
+    /// The networks that were made and are not leaving.
+    fn made_networks(&self) -> impl Iterator<Item = &Network> {
+        let made = self.networks.values().filter(|entry| entry.record.phase == Phase::Made);
+        made.map(|entry| &entry.record.network)
+    }
+
+    /// The endpoints that were made and are not leaving.
+    fn made_endpoints(&self) -> impl Iterator<Item = &EndpointRecord> {
+        let made = self.endpoints.values().filter(|entry| entry.record.phase == Phase::Made);
+        made.map(|entry| &entry.record)
+    }
+
+    /// The network of an endpoint, which is there as long as the endpoint is.
+    fn network_of(&self, record: &EndpointRecord) -> &Network {
+        &self.networks[&record.network].record.network
     }
 
     fn attached(&self, record: &EndpointRecord) -> Option<Attached> {
@@ -279,9 +295,7 @@ impl State {
             && oldest.key().0 <= now
         {
             let record = oldest.remove();
-            if let Some(journal) = &mut self.journal {
-                journal.write_later([Entry::DeleteRest(record)]);
-            }
+            self.commit_later([Entry::DeleteRest(record)]);
         }
         match &mut self.journal {
             Some(journal) if journal.is_behind() => Ok(journal.write(Vec::new())?),
@@ -317,14 +331,10 @@ impl State {
 
     /// Everything that the packet filter has to know.
     fn facts(&self) -> BTreeSet<Fact> {
-        let networks = self.networks.values().filter(|entry| entry.record.phase == Phase::Made);
-        let of_networks =
-            networks.flat_map(|entry| driver::of(&entry.record.network).network_facts(&entry.record.network));
-        let endpoints = self.endpoints.values().filter(|entry| entry.record.phase == Phase::Made);
-        let of_endpoints = endpoints.flat_map(|entry| {
-            let network = &self.networks[&entry.record.network].record.network;
-            driver::of(network).endpoint_facts(&entry.record)
-        });
+        let of_networks = self.made_networks().flat_map(|network| driver::of(network).network_facts(network));
+        let of_endpoints = self
+            .made_endpoints()
+            .flat_map(|record| driver::of(self.network_of(record)).endpoint_facts(record));
         // The host forwards only because of us: it is no router between the others.
         let closed = self.forwarded.iter().copied().map(Fact::ClosedToStrangers);
         of_networks.chain(of_endpoints).chain(closed).collect()

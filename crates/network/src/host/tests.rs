@@ -12,10 +12,7 @@ async fn an_endpoint_that_nobody_took_is_detached() {
     let kernel = FakeKernel::new().unwrap();
     let host = start(&kernel).await;
     let (open, gate) = mpsc::channel::<()>();
-    let mut hold = pin!(host.call(Unheard::Run, move |_| {
-        let _ = gate.recv();
-        Ok(())
-    }));
+    let mut hold = pin!(busy_until(&host, gate));
     assert!(poll_once(hold.as_mut()).await.is_pending());
     let mut attach = Box::pin(host.attach(api()));
     assert!(poll_once(attach.as_mut()).await.is_pending());
@@ -32,10 +29,7 @@ async fn an_attach_dropped_in_the_queue_is_not_carried_out() {
     let host = start(&kernel).await;
     let calls = kernel.calls();
     let (open, gate) = mpsc::channel::<()>();
-    let mut hold = pin!(host.call(Unheard::Run, move |_| {
-        let _ = gate.recv();
-        Ok(())
-    }));
+    let mut hold = pin!(busy_until(&host, gate));
     assert!(poll_once(hold.as_mut()).await.is_pending());
     let mut attach = Box::pin(host.attach(api()));
     assert!(poll_once(attach.as_mut()).await.is_pending());
@@ -43,6 +37,34 @@ async fn an_attach_dropped_in_the_queue_is_not_carried_out() {
     drop(open);
     assert_eq!(host.endpoints().await.unwrap(), []);
     assert_eq!(kernel.calls(), calls);
+}
+
+#[tokio::test]
+async fn changes_that_nobody_waits_for_keep_their_room_until_they_are_done() {
+    let host = start(&FakeKernel::new().unwrap()).await;
+    let (open, gate) = mpsc::channel::<()>();
+    let mut hold = pin!(busy_until(&host, gate));
+    assert!(poll_once(hold.as_mut()).await.is_pending());
+    let detach = |number| host.detach(EndpointId::from_number(number));
+    for number in 0..3 {
+        assert!(poll_once(pin!(detach(number))).await.is_pending());
+        assert!(poll_once(pin!(host.attach(api()))).await.is_pending());
+    }
+    assert_eq!(host.room.available_permits(), QUEUE_LEN - 7);
+    drop(open);
+    hold.await.unwrap();
+    // Answered after everything that was asked for before it.
+    host.networks().await.unwrap();
+    assert!(host.room.available_permits() >= QUEUE_LEN - 1);
+}
+
+/// A call that keeps the thread until the gate is opened.
+async fn busy_until(host: &Host, gate: mpsc::Receiver<()>) -> Result<(), Error> {
+    let wait = move |_: &mut State| {
+        let _ = gate.recv();
+        Ok(())
+    };
+    host.call(Unheard::Run, wait).await
 }
 
 async fn start(kernel: &FakeKernel) -> Host {

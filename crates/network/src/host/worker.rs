@@ -4,7 +4,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tracing::warn;
 
 use crate::attached::Attached;
@@ -21,7 +21,7 @@ const WATCH_PACE: Duration = Duration::from_millis(500);
 
 /// What the thread is asked to do.
 pub(super) enum Job {
-    Change(Change, Reply),
+    Change(Change, Reply, OwnedSemaphorePermit),
     Other(Box<dyn FnOnce(&mut State) + Send>),
 }
 
@@ -87,10 +87,10 @@ fn work_off(state: &mut State, first: Job, jobs: &Receiver<Job>) -> Option<Job> 
     while let Some(job) = next.take() {
         match job {
             // Nobody would hear of it.
-            Job::Change(_, Reply::Attach(reply, _)) if reply.is_closed() => {}
-            Job::Change(change, reply) => {
+            Job::Change(_, Reply::Attach(reply, _), _) if reply.is_closed() => {}
+            Job::Change(change, reply, room) => {
                 changes.push(change);
-                replies.push(reply);
+                replies.push((reply, room));
             }
             Job::Other(_) => {
                 next = Some(job);
@@ -101,8 +101,9 @@ fn work_off(state: &mut State, first: Job, jobs: &Receiver<Job>) -> Option<Job> 
             next = jobs.try_recv().ok();
         }
     }
-    for (outcome, reply) in state.carry_out(changes).into_iter().zip(replies) {
+    for (outcome, (reply, room)) in state.carry_out(changes).into_iter().zip(replies) {
         reply.send(outcome);
+        drop(room);
     }
     next
 }

@@ -364,13 +364,18 @@ impl Kernel for LinuxKernel {
         Ok(differences.iter().map(ToString::to_string).collect())
     }
 
-    fn forward(&mut self, family: Family, on: bool) -> Result<bool, KernelError> {
+    fn forward(&mut self, family: Family, on: bool) -> Result<(), KernelError> {
         let switch = if on { Switch::On } else { Switch::Off };
-        Ok(self.conn.set_forwarding(family, switch)? == Switch::On)
+        self.conn.set_forwarding(family, switch)?;
+        Ok(())
     }
 
     fn host(&mut self) -> Result<HostFacts, KernelError> {
         self.learn()
+    }
+
+    fn is_link(&mut self, name: &InterfaceName) -> Result<bool, KernelError> {
+        Ok(self.conn.link(name)?.is_some())
     }
 
     fn reserved_ports(&mut self) -> Result<BTreeSet<PortRange>, KernelError> {

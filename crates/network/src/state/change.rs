@@ -195,7 +195,7 @@ impl State {
 
     /// How an endpoint is made, with its sandbox if no other is in it.
     pub(super) fn plan(&self, record: &EndpointRecord) -> Plan {
-        let network = &self.networks[&record.network].record.network;
+        let network = self.network_of(record);
         let endpoint = driver::of(network).plan_endpoint(network, record);
         let has_others = |sandbox: &super::SandboxEntry| sandbox.endpoints.iter().any(|id| *id != record.id);
         if self.sandboxes.get(&record.sandbox).is_some_and(has_others) {

@@ -6,14 +6,15 @@ use super::State;
 use crate::doctor::Finding;
 use crate::driver;
 use crate::error::Error;
+use crate::kernel::Survey;
 use crate::plan::Plan;
-use crate::record::Phase;
 
 impl State {
     /// Everything that is not as it should be. Changes nothing.
     pub(crate) fn examine(&mut self) -> Result<Vec<Finding>, Error> {
-        let mut findings = self.examine_objects()?;
-        findings.extend(self.strays()?.into_iter().map(Finding::stray));
+        let survey = self.kernel.survey().map_err(Error::ReadHost)?;
+        let mut findings = self.examine_objects(&survey)?;
+        findings.extend(self.strays_in(survey).into_iter().map(Finding::stray));
         let facts = self.facts();
         let audit = self.kernel.audit(&facts).map_err(Error::Filter)?;
         findings.extend(audit.into_iter().map(Finding::filter));
@@ -23,12 +24,11 @@ impl State {
     }
 
     /// What was made and is not there any more.
-    fn examine_objects(&mut self) -> Result<Vec<Finding>, Error> {
-        let survey = self.kernel.survey().map_err(Error::ReadHost)?;
+    fn examine_objects(&mut self, survey: &Survey) -> Result<Vec<Finding>, Error> {
         let mut missing = Vec::new();
         for plan in self.plans() {
             for step in plan.steps() {
-                if !self.kernel.adopt(step, &survey).map_err(Error::ReadHost)? {
+                if !self.kernel.adopt(step, survey).map_err(Error::ReadHost)? {
                     missing.push(Finding::missing(step));
                 } else if let Some(difference) = self.kernel.differs(step).map_err(Error::ReadHost)? {
                     missing.push(Finding::changed(&difference));
@@ -39,15 +39,10 @@ impl State {
     }
 
     fn plans(&self) -> Vec<Plan> {
-        let networks = self.networks.values().filter(|entry| entry.record.phase == Phase::Made);
-        let networks = networks.map(|entry| {
-            let network = &entry.record.network;
-            driver::of(network).plan_network(network)
-        });
-        let endpoints = self.endpoints.values().filter(|entry| entry.record.phase == Phase::Made);
-        let endpoints = endpoints.flat_map(|entry| {
-            let network = &self.networks[&entry.record.network].record.network;
-            [driver::plan_sandbox(&entry.record), driver::of(network).plan_endpoint(network, &entry.record)]
+        let networks = self.made_networks().map(|network| driver::of(network).plan_network(network));
+        let endpoints = self.made_endpoints().flat_map(|record| {
+            let network = self.network_of(record);
+            [driver::plan_sandbox(record), driver::of(network).plan_endpoint(network, record)]
         });
         networks.chain(endpoints).collect()
     }

@@ -8,7 +8,6 @@ use super::{Change, State};
 use crate::driver;
 use crate::error::{Error, chain};
 use crate::kernel::{Incident, Watch};
-use crate::record::Phase;
 
 impl State {
     pub(crate) fn watch(&mut self) -> Result<Option<Box<dyn Watch>>, Error> {
@@ -56,11 +55,9 @@ impl State {
 
     /// Detaches the endpoints whose link is gone.
     fn mourn(&mut self, is_gone: impl Fn(&InterfaceName) -> bool) {
-        let made = self.endpoints.values().filter(|entry| entry.record.phase == Phase::Made);
-        let lost = made.filter_map(|entry| {
-            let network = &self.networks.get(&entry.record.network)?.record.network;
-            let link = driver::of(network).host_link(entry.record.id)?;
-            is_gone(&link).then_some(entry.record.id)
+        let lost = self.made_endpoints().filter_map(|record| {
+            let link = driver::of(self.network_of(record)).host_link(record.id)?;
+            is_gone(&link).then_some(record.id)
         });
         let lost: Vec<EndpointId> = lost.collect();
         for id in lost {

@@ -27,13 +27,12 @@ const CARVED_PREFIX_LEN_V6: u8 = 64;
 
 impl State {
     pub(crate) fn networks(&self) -> Vec<Network> {
-        let made = self.networks.values().filter(|entry| entry.record.phase == Phase::Made);
-        made.map(|entry| entry.record.network.clone()).collect()
+        self.made_networks().cloned().collect()
     }
 
     pub(crate) fn create_network(&mut self, spec: &NetworkSpec) -> Result<Network, Error> {
         let host = self.kernel.host().map_err(Error::ReadHost)?;
-        let driver = self.choose_driver(spec, &host)?;
+        let driver = self.choose_driver(spec)?;
         // Changed aside and swapped in at the end, so that a failure leaves no trace.
         let mut space = self.space.clone();
         let network = Network {
@@ -174,7 +173,7 @@ impl State {
             self.forwarded.iter().copied().filter(|family| !needed.contains(family)).collect();
         for family in idle {
             match self.kernel.forward(family, false) {
-                Ok(_) => {
+                Ok(()) => {
                     self.forwarded.remove(&family);
                     self.commit_later([Entry::Forwarding(family, false)]);
                 }
@@ -188,7 +187,7 @@ impl State {
         }
     }
 
-    fn choose_driver(&self, spec: &NetworkSpec, host: &HostFacts) -> Result<Kind, Error> {
+    fn choose_driver(&mut self, spec: &NetworkSpec) -> Result<Kind, Error> {
         if self.networks.contains_key(&spec.name) {
             let network = spec.name.clone();
             return Err(Error::NetworkExists { network });
@@ -197,10 +196,12 @@ impl State {
             DriverSpec::Macvlan { .. } if spec.segments.is_empty() => {
                 Err(Error::SubnetNeeded { network: spec.name.clone() })
             }
-            DriverSpec::Macvlan { parent } if !host.links.contains(parent.as_str()) => {
+            DriverSpec::Macvlan { parent } if self.kernel.is_link(parent).map_err(Error::ReadHost)? => {
+                Ok(Kind::Macvlan { parent: parent.clone() })
+            }
+            DriverSpec::Macvlan { parent } => {
                 Err(Error::NoSuchLink { network: spec.name.clone(), link: parent.clone() })
             }
-            DriverSpec::Macvlan { parent } => Ok(Kind::Macvlan { parent: parent.clone() }),
             DriverSpec::Bridge { bridge } => {
                 let bridge = bridge.clone().unwrap_or_else(|| driver::bridge_name(&spec.name));
                 self.check_bridge(&bridge)?;

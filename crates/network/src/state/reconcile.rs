@@ -95,11 +95,16 @@ impl State {
     /// What says it is ours and nobody knows.
     pub(crate) fn strays(&mut self) -> Result<Vec<Stray>, Error> {
         let survey = self.kernel.survey().map_err(Error::ReadHost)?;
+        Ok(self.strays_in(survey))
+    }
+
+    /// What of a survey says it is ours and nobody knows.
+    pub(super) fn strays_in(&self, survey: Survey) -> Vec<Stray> {
         let mut known: BTreeSet<Stray> = BTreeSet::new();
         let networks = self.networks.values().map(|entry| &entry.record.network);
         let plans = networks.map(|network| driver::of(network).plan_network(network));
         let endpoints = self.endpoints.values().map(|entry| {
-            let network = &self.networks[&entry.record.network].record.network;
+            let network = self.network_of(&entry.record);
             driver::of(network).plan_endpoint(network, &entry.record)
         });
         for plan in plans.chain(endpoints) {
@@ -110,7 +115,7 @@ impl State {
         let links = links.map(|link| Stray::Link { name: link.name, mac: link.mac });
         let sandboxes = survey.sandboxes.into_iter().map(Stray::Sandbox);
         let rules = survey.prohibitions.into_iter().map(Stray::Prohibition);
-        Ok(links.chain(sandboxes).chain(rules).filter(|stray| !known.contains(stray)).collect())
+        links.chain(sandboxes).chain(rules).filter(|stray| !known.contains(stray)).collect()
     }
 
     /// Takes away what says it is ours and nobody knows; tells what it was.
@@ -201,10 +206,8 @@ impl State {
 
     /// Takes over the networks that are there, and tells which are not, as after the machine was started again.
     fn adopt_networks(&mut self, survey: &Survey) -> Result<Vec<Network>, Error> {
-        let made = self.networks.values().filter(|entry| entry.record.phase == Phase::Made);
-        let networks: Vec<Network> = made.map(|entry| entry.record.network.clone()).collect();
         let mut missing = Vec::new();
-        for network in networks {
+        for network in self.networks() {
             if !self.adopt(&driver::of(&network).plan_network(&network), survey)? {
                 missing.push(network);
             }

@@ -216,24 +216,26 @@ impl Kernel for FakeKernel {
         })
     }
 
-    fn forward(&mut self, family: Family, on: bool) -> Result<bool, KernelError> {
+    fn forward(&mut self, family: Family, on: bool) -> Result<(), KernelError> {
         self.call(|shared| {
-            let was = shared.forwards.contains(&family);
             if on {
                 shared.forwards.insert(family)
             } else {
                 shared.forwards.remove(&family)
             };
-            Ok(was)
+            Ok(())
         })
     }
 
     fn host(&mut self) -> Result<HostFacts, KernelError> {
         self.call(|shared| {
             let forwards = shared.forwards.iter().copied().collect();
-            let links = shared.links.keys().map(ToString::to_string).collect();
-            Ok(HostFacts { subnets: shared.used.clone(), forwards, links, ..HostFacts::default() })
+            Ok(HostFacts { subnets: shared.used.clone(), forwards, ..HostFacts::default() })
         })
+    }
+
+    fn is_link(&mut self, name: &InterfaceName) -> Result<bool, KernelError> {
+        self.call(|shared| Ok(shared.links.contains_key(name)))
     }
 
     fn reserved_ports(&mut self) -> Result<BTreeSet<PortRange>, KernelError> {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use netloft_nft::Fact;
-use netloft_types::{Family, Port, PortRange, Protocol, SandboxName};
+use netloft_types::{Family, InterfaceName, Port, PortRange, Protocol, SandboxName};
 
 use crate::kernel::{HostFacts, Kernel, KernelError, SandboxNetns, Stray, Survey};
 use crate::plan::{Step, Undo};
@@ -142,12 +142,16 @@ impl<K: Kernel> Kernel for Faulty<K> {
         self.kernel.audit(facts)
     }
 
-    fn forward(&mut self, family: Family, on: bool) -> Result<bool, KernelError> {
+    fn forward(&mut self, family: Family, on: bool) -> Result<(), KernelError> {
         self.kernel.forward(family, on)
     }
 
     fn host(&mut self) -> Result<HostFacts, KernelError> {
         self.kernel.host()
+    }
+
+    fn is_link(&mut self, name: &InterfaceName) -> Result<bool, KernelError> {
+        self.kernel.is_link(name)
     }
 
     fn reserved_ports(&mut self) -> Result<BTreeSet<PortRange>, KernelError> {

@@ -34,7 +34,6 @@ impl LinuxKernel {
         }
         Ok(HostFacts {
             addresses: addresses.iter().map(|held| held.address.address()).collect(),
-            links: self.conn.links()?.into_iter().map(|link| link.name).collect(),
             subnets: subnets.filter(|subnet| subnet.prefix_len() > 1).collect(),
             outgoing_mtu: outgoing_mtu.and_then(|mtu| Mtu::try_from(mtu).ok()),
             forwards,

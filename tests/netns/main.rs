@@ -117,6 +117,7 @@ fn main() -> ExitCode {
         case(firewall::tables::default_denies_of_others_are_told),
         case(firewall::tables::a_change_without_tables_says_that_they_are_not_there),
         case(firewall::tables::flushing_connections_of_an_address_takes_those_and_no_others),
+        case(firewall::tables::flushing_connections_among_many_takes_those_and_no_others),
         case(firewall::publish::published_ports_answer_everybody_and_see_who_calls),
         case(firewall::publish::a_sandbox_reaches_its_own_published_ports),
         case(firewall::publish::frames_for_many_do_not_come_back_from_a_hairpin_port),

@@ -1,6 +1,7 @@
 //! The tables: whose they are, what is in them, and what others do to them.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::slice::from_ref;
 
 use netloft_nft::{Connections, Difference, Fact, Firewall, Traffic};
@@ -248,8 +249,22 @@ pub(crate) fn a_change_without_tables_says_that_they_are_not_there() {
 }
 
 pub(crate) fn flushing_connections_of_an_address_takes_those_and_no_others() {
+    flush_among(&[]);
+}
+
+/// Of so many that the kernel is asked for those of an address.
+pub(crate) fn flushing_connections_among_many_takes_those_and_no_others() {
+    let many = (0..16_400).map(|number: u16| {
+        let [high, low] = number.to_be_bytes();
+        format!("-s 198.18.{high}.{low} -d 192.0.2.9 -p udp --sport 1 --dport 2")
+    });
+    flush_among(&many.collect::<Vec<_>>());
+}
+
+fn flush_among(others: &[String]) {
     let host = Host::new();
     let mut connections = Connections::open(&host.enterer, &host.netns).unwrap();
+    assert_eq!(connections.forget(&["10.89.0.2".parse().unwrap()]).unwrap(), 0);
     let all = [
         "-s 10.89.0.2 -d 192.0.2.2 -p tcp --sport 1 --dport 2 --state ESTABLISHED",
         "-s 192.0.2.2 -d 10.89.0.2 -p udp --sport 3 --dport 4",
@@ -260,10 +275,12 @@ pub(crate) fn flushing_connections_of_an_address_takes_those_and_no_others() {
         "-s fd00:89::2 -d 2001:db8::2 -p udp --sport 1 --dport 2",
         "-s fd00:89::3 -d 2001:db8::2 -p udp --sport 1 --dport 2",
     ];
-    for entry in all {
-        run(&host.netns, &format!("conntrack -I -t 600 {entry}"));
-    }
-    let count = || run(&host.netns, "conntrack -C").trim().parse::<usize>().unwrap();
+    let entries = all.into_iter().chain(others.iter().map(String::as_str));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let lines: Vec<_> = entries.map(|entry| format!("-A -t 600 {entry}\n")).collect();
+    fs::write(file.path(), lines.concat()).unwrap();
+    run(&host.netns, &format!("conntrack -R {}", file.path().display()));
+    let count = || run(&host.netns, "conntrack -C").trim().parse::<usize>().unwrap() - others.len();
     assert_eq!(count(), all.len());
     let addresses = ["10.89.0.2", "fd00:89::2"].map(|text| text.parse().unwrap());
     assert_eq!(connections.forget(&addresses).unwrap(), 5);

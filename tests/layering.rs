@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// Each crate of ours with the only crates of ours it may depend on. Development dependencies are free.
-const ALLOWED: [(&str, &[&str]); 15] = [
+const ALLOWED: [(&str, &[&str]); 17] = [
     // Values only.
     ("types", &[]),
     // The network wing.
@@ -20,13 +20,15 @@ const ALLOWED: [(&str, &[&str]); 15] = [
     ("network", &["ipam", "link", "netns", "nft", "types"]),
     // The discovery wing.
     ("balance", &["types"]),
-    ("registry", &["types"]),
+    ("health", &["types"]),
+    ("registry", &["health", "types"]),
+    ("checker", &["health", "registry", "types"]),
     ("proto", &["types"]),
-    ("rpc", &["proto", "registry", "types"]),
+    ("rpc", &["checker", "health", "proto", "registry", "types"]),
     ("client", &["balance", "proto", "types"]),
     // Binaries join the wings.
-    ("registry-server", &["registry", "rpc", "types"]),
-    ("netloftd", &["client", "netns", "network", "proto", "registry", "rpc", "types"]),
+    ("registry-server", &["checker", "health", "registry", "rpc", "types"]),
+    ("netloftd", &["checker", "client", "health", "netns", "network", "proto", "registry", "rpc", "types"]),
     ("netloft", &["balance", "client", "netns", "network", "netloftd", "rpc", "types"]),
     // Tests may use everything.
     ("tests", &["client", "link", "netns", "network", "nft", "types"]),
@@ -38,11 +40,11 @@ const RESERVED: [(&str, &[&str]); 13] = [
     ("netlink-sys", &["link", "nft"]),
     ("netlink-packet-route", &["link"]),
     ("netlink-packet-core", &["link"]),
-    ("nix", &["link", "netloft", "netloftd", "netns", "network", "nft", "rpc", "tests"]),
+    ("nix", &["checker", "link", "netloft", "netloftd", "netns", "network", "nft", "rpc", "tests"]),
     ("clap", &["netloft", "netloftd", "registry-server"]),
     ("anyhow", &["netloft", "netloftd", "registry-server", "tests"]),
     ("tracing-subscriber", &["netloft", "netloftd", "registry-server"]),
-    ("tonic", &["client", "netloftd", "proto", "rpc"]),
+    ("tonic", &["checker", "client", "netloftd", "proto", "rpc"]),
     ("prost", &["proto"]),
     ("toml", &["netloft", "netloftd", "registry-server"]),
     ("serde_json", &["netloft", "netloftd", "network", "tests"]),
@@ -50,7 +52,7 @@ const RESERVED: [(&str, &[&str]); 13] = [
 ];
 
 /// Crates without I/O, clock, threads or ambient chance, and what they therefore never depend on.
-const PURE: [&str; 3] = ["types", "ipam", "balance"];
+const PURE: [&str; 4] = ["types", "ipam", "balance", "health"];
 const IMPURE: [&str; 7] = ["tokio", "nix", "tonic", "rtnetlink", "netlink-sys", "tracing", "arc-swap"];
 
 #[test]
@@ -74,7 +76,7 @@ fn no_crate_reaches_beyond_its_place() {
 fn the_wings_never_meet_below_the_binaries() {
     let crates = our_crates();
     let network_wing = ["ipam", "netns", "link", "nft", "network"];
-    let discovery_wing = ["balance", "registry", "proto", "rpc", "client"];
+    let discovery_wing = ["balance", "health", "registry", "checker", "proto", "rpc", "client"];
     for (one, other) in
         [(network_wing.as_slice(), discovery_wing.as_slice()), (&discovery_wing, &network_wing)]
     {

@@ -1,5 +1,6 @@
 //! From the wire to the vocabulary: everything is parsed, and an error names the field.
 
+mod check;
 mod net;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,11 +12,15 @@ use netloft_types::{
     Revision, Tag, Tags, Update, Weight,
 };
 
+pub use self::check::{check, checks, report, span};
 pub use self::net::{attach_spec, attachment, lifetime, network, network_spec, service_spec};
 use crate::registry::v1 as wire;
 
 /// Parses an instance; what is absent gets the default that the schema states.
 pub fn instance(instance: wire::Instance) -> Result<Instance, Invalid> {
+    let checks = checks(instance.checks)?;
+    let begins = if checks.is_empty() { Lifecycle::Ready } else { Lifecycle::Starting };
+    let maintenance = Some(instance.maintenance).filter(|reason| !reason.is_empty());
     Ok(Instance {
         id: instance.id.parse()?,
         service: instance.service.parse()?,
@@ -25,8 +30,11 @@ pub fn instance(instance: wire::Instance) -> Result<Instance, Invalid> {
         tags: tags(instance.tags)?,
         metadata: metadata(instance.metadata)?,
         health: health(instance.health)?.unwrap_or(Health::Passing),
-        lifecycle: lifecycle(instance.lifecycle)?.unwrap_or(Lifecycle::Ready),
+        lifecycle: lifecycle(instance.lifecycle)?.unwrap_or(begins),
         locality: locality(instance.locality.as_ref())?.unwrap_or_default(),
+        checks,
+        drain_window: span(instance.drain_window_ms)?,
+        maintenance: maintenance.map(|reason| reason.parse()).transpose()?,
     })
 }
 

@@ -1,11 +1,13 @@
 //! From the vocabulary to the wire.
 
+mod check;
 mod net;
 
 use netloft_types::{
-    Health, HealthFilter, Instance, Lifecycle, LifecycleFilter, Locality, Metadata, Query, Tags, Update,
+    Health, HealthFilter, Instance, Lifecycle, LifecycleFilter, Locality, Metadata, Query, Span, Tags, Update,
 };
 
+pub use self::check::{check, report};
 pub use self::net::{attach, attachment, network, network_spec};
 use crate::registry::v1 as wire;
 
@@ -22,7 +24,15 @@ pub fn instance(instance: &Instance) -> wire::Instance {
         health: health(instance.health).into(),
         lifecycle: lifecycle(instance.lifecycle).into(),
         locality: Some(locality(&instance.locality)),
+        checks: instance.checks.iter().map(check).collect(),
+        drain_window_ms: span(instance.drain_window),
+        maintenance: instance.maintenance.as_ref().map(ToString::to_string).unwrap_or_default(),
     }
+}
+
+/// Writes a length of time out, absent as 0.
+pub fn span(span: Option<Span>) -> u64 {
+    span.map(check::ms).unwrap_or_default()
 }
 
 /// Writes tags out in order.

@@ -7,9 +7,9 @@ mod values;
 use netloft_proto::network::v1 as net;
 use netloft_proto::{from_wire, to_wire};
 use netloft_types::{
-    AttachSpec, Attachment, Bandwidth, DefaultRoute, Dns, Driver, DriverSpec, Endpoint, EndpointId,
-    InterfaceAddr, InterfaceName, Lifetime, MacAddr, Mtu, Network, NetworkSpec, Port, PortRange, Protocol,
-    PublishSpec, PublishedPort, Rate, ReadyCheck, RouteSpec, Segment, ServiceSpec, Subnet,
+    AttachSpec, Attachment, Bandwidth, CheckKind, Checks, DefaultRoute, Dns, Driver, DriverSpec, Endpoint,
+    EndpointId, InterfaceAddr, InterfaceName, Lifetime, MacAddr, Mtu, Network, NetworkSpec, Port, PortRange,
+    Protocol, PublishSpec, PublishedPort, Rate, RouteSpec, Segment, ServiceSpec, Subnet,
 };
 use proptest::prelude::*;
 
@@ -321,13 +321,18 @@ fn attach_specs() -> impl Strategy<Value = AttachSpec> {
     })
 }
 
+/// Those that an agent can carry out.
+fn probing(checks: Checks) -> Checks {
+    let probing = checks.iter().filter(|check| check.kind != CheckKind::Ttl).cloned();
+    probing.collect::<Vec<_>>().try_into().unwrap()
+}
+
 fn service_specs() -> impl Strategy<Value = ServiceSpec> {
-    let checks = prop::sample::select(vec![ReadyCheck::Tcp, ReadyCheck::None]);
-    (instances(), checks).prop_map(|(instance, ready_check)| ServiceSpec {
+    instances().prop_map(|instance| ServiceSpec {
         weight: instance.weight,
         tags: instance.tags,
         metadata: instance.metadata,
-        ready_check,
+        checks: probing(instance.checks),
         ..ServiceSpec::new(instance.service, instance.port)
     })
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use netloft_proto::registry::v1 as wire;
 use netloft_proto::{from_wire, to_wire};
-use netloft_types::{HealthFilter, Instance, LifecycleFilter, Query, Revision, Update};
+use netloft_types::{HealthFilter, Instance, Lifecycle, LifecycleFilter, Query, Revision, Update};
 use proptest::prelude::*;
 
 use self::values::{instance_ids, instances, service_names, tag_sets};
@@ -31,6 +31,25 @@ proptest! {
 }
 
 #[test]
+fn a_check_of_which_only_the_kind_is_said_is_that_of_the_vocabulary() {
+    let kinds = [
+        ("tcp", wire::check::Kind::Tcp(wire::TcpCheck::default())),
+        (
+            "http:/",
+            wire::check::Kind::Http(wire::HttpCheck { path: "/".into(), ..wire::HttpCheck::default() }),
+        ),
+        ("grpc", wire::check::Kind::Grpc(wire::GrpcCheck::default())),
+        ("ttl", wire::check::Kind::Ttl(wire::TtlCheck::default())),
+    ];
+    for (text, kind) in kinds {
+        let check = from_wire::check(wire::Check { kind: Some(kind), ..wire::Check::default() }).unwrap();
+        assert_eq!(check, text.parse().unwrap());
+        let checked = wire::Instance { checks: vec![to_wire::check(&check)], ..bare() };
+        assert_eq!(from_wire::instance(checked).unwrap().lifecycle, Lifecycle::Starting);
+    }
+}
+
+#[test]
 fn what_is_absent_gets_the_stated_default() {
     let instance = from_wire::instance(bare()).unwrap();
     let expected = Instance::new(
@@ -46,7 +65,7 @@ fn what_is_absent_gets_the_stated_default() {
 #[test]
 fn what_breaks_a_rule_is_refused_by_the_name_of_its_field() {
     type Break = fn(&mut wire::Instance);
-    let breaks: [(&str, Break); 12] = [
+    let breaks: [(&str, Break); 15] = [
         ("instance id", |wire| wire.id.clear()),
         ("service name", |wire| wire.service = "a".repeat(300)),
         ("address", |wire| wire.address = "localhost".into()),
@@ -60,6 +79,9 @@ fn what_breaks_a_rule_is_refused_by_the_name_of_its_field() {
             drop(wire.metadata.insert(String::new(), String::new()));
         }),
         ("health", |wire| wire.health = 9),
+        ("check", |wire| wire.checks.push(wire::Check::default())),
+        ("length of time", |wire| wire.drain_window_ms = 9),
+        ("reason", |wire| wire.maintenance = "\n".into()),
         ("zone", |wire| {
             wire.locality = Some(wire::Locality { zone: "z".repeat(64), ..wire::Locality::default() });
         }),

@@ -2,7 +2,7 @@
 
 use netloft_client::Error;
 use netloft_tests::running::until;
-use netloft_types::{AttachSpec, Attachment, Bandwidth, Lifetime, NetworkSpec, ReadyCheck, ServiceSpec};
+use netloft_types::{AttachSpec, Attachment, Bandwidth, Checks, Lifetime, NetworkSpec, ServiceSpec};
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::Signal;
 
@@ -42,7 +42,7 @@ impl Thing {
 
     pub(crate) fn serving(name: &str) -> Self {
         let mut service = ServiceSpec::new("web".parse().unwrap(), "8080".parse().unwrap());
-        service.ready_check = ReadyCheck::None;
+        service.checks = Checks::default();
         let spec = AttachSpec::new("blue".parse().unwrap(), name.parse().unwrap());
         Self::Sandbox(Box::new(spec), Some(service))
     }

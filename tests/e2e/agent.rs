@@ -91,13 +91,16 @@ pub(crate) fn every_command_answers_in_json() {
     let replica = start_replica(&lab, "web-1");
 
     assert_eq!(lab.json(&["network", "ls"]), created);
-    assert_eq!(lab.json(&["services"]), json!([{ "name": "web", "instances": 1, "usable": 1 }]));
+    assert_eq!(lab.json(&["services"]), json!([{ "name": "web", "instances": 1, "usable": 1, "held": 0 }]));
     let resolved = lab.json(&["resolve", "web"]);
     let instance = &resolved["instances"][0];
     assert_eq!(
         (&instance["service"], &instance["port"], &instance["weight"]),
         (&json!("web"), &json!(8080), &json!(1))
     );
+    let id = instance["id"].as_str().unwrap();
+    let examined = lab.json(&["instance", id]);
+    assert_eq!((&examined["instance"], &examined["checks"][0]["output"]), (instance, &json!("connected")));
     let status = lab.json(&["status"]);
     assert_eq!(status["networks"], created);
     assert_eq!(status["instances"][0], *instance);

@@ -158,7 +158,7 @@ pub(crate) fn a_process_can_be_started_the_moment_the_one_before_has_ended() {
     block_on(async {
         let agents = lab.agent_client();
         let mut spec = service();
-        spec.ready_check = netloft_types::ReadyCheck::None;
+        spec.checks = netloft_types::Checks::default();
         let attachment = attach(&agents, "web-1", &spec).await;
         let mut before = sleeper(&attachment);
         agents.start(attachment.endpoint.id, before.id()).await.unwrap();

@@ -9,6 +9,7 @@ mod agent;
 mod attaching;
 mod calls;
 mod endings;
+mod health;
 mod kills;
 mod leaks;
 mod mistakes;
@@ -45,6 +46,9 @@ fn main() -> ExitCode {
         case(kills::a_process_can_be_started_the_moment_the_one_before_has_ended),
         case(endings::an_agent_that_is_asked_to_end_leaves_nothing),
         case(endings::the_sandboxes_of_a_killed_agent_go_on),
+        case(health::a_process_that_hangs_is_out_of_lookups_until_it_goes_on),
+        case(health::a_remote_registry_hears_what_the_agent_finds),
+        case(health::an_operator_keeps_an_instance_out_for_a_reason),
         case(mistakes::what_cannot_be_meant_is_refused),
         case(mistakes::what_cannot_be_meant_of_an_attachment_is_refused),
         case(mistakes::what_cannot_be_done_is_refused),

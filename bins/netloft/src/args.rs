@@ -9,7 +9,9 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use netloft_client::Target;
-use netloft_types::{InterfaceName, Mtu, NetworkName, Port, Query, SandboxName, ServiceName, Subnet, Tag};
+use netloft_types::{
+    InstanceId, InterfaceName, Mtu, NetworkName, Port, Query, Reason, SandboxName, ServiceName, Subnet, Tag,
+};
 
 pub(crate) use self::attach::{AttachOptions, ServiceOptions};
 
@@ -63,6 +65,13 @@ pub(crate) enum Command {
     Services,
     /// Lists the instances of a service.
     Resolve(QueryArgs),
+    /// Shows one instance, and how its checks stand.
+    Instance {
+        /// The id of the instance.
+        id: InstanceId,
+    },
+    /// Keeps an instance out of lookups for a reason, or ends that.
+    Maintenance(MaintenanceArgs),
     /// Prints the instances of a service, then every change to them, until interrupted.
     Watch(QueryArgs),
     /// Shows the agent's networks and endpoints and the registry's services.
@@ -217,6 +226,19 @@ pub(crate) struct DetachArgs {
     /// Fail if there is nothing to detach.
     #[arg(long)]
     pub(crate) strict: bool,
+}
+
+#[derive(Debug, Args)]
+#[group(id = "wish", required = true, multiple = false, args = ["reason", "end"])]
+pub(crate) struct MaintenanceArgs {
+    /// The id of the instance.
+    pub(crate) id: InstanceId,
+    /// Why it is kept out.
+    #[arg(long)]
+    pub(crate) reason: Option<Reason>,
+    /// Keep it out no longer.
+    #[arg(long)]
+    pub(crate) end: bool,
 }
 
 #[derive(Debug, Args)]

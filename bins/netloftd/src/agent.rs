@@ -15,8 +15,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use netloft_checker::Checker;
 use netloft_network::{Finding, Host};
-use netloft_registry::Store;
+use netloft_registry::{MemoryStore, Store, StoreOptions};
 use netloft_types::{
     AttachSpec, Attachment, EndpointId, InstanceId, Lifetime, Network, NetworkName, NetworkSpec, ServiceSpec,
 };
@@ -74,7 +75,10 @@ impl Agent {
     pub async fn open(options: AgentOptions) -> Result<Self, Error> {
         let registrar = match options.registry {
             Registry::Embedded(store) => Registrar::embedded(store).await.map_err(Error::OpenSession)?,
-            Registry::Remote(client) => Registrar::remote(client),
+            Registry::Remote(client) => {
+                let own = Arc::new(MemoryStore::start(StoreOptions::default()));
+                Registrar::remote(client, own).await.map_err(Error::OpenSession)?
+            }
         };
         let shared = Shared {
             host: options.host,
@@ -92,7 +96,12 @@ impl Agent {
 
     /// The registry in this process, if there is one.
     pub fn embedded_store(&self) -> Option<Arc<dyn Store>> {
-        self.shared.registrar.embedded_store()
+        self.embedded_registry().map(|(store, _)| store)
+    }
+
+    /// The registry in this process, and who runs its checks.
+    pub(crate) fn embedded_registry(&self) -> Option<(Arc<dyn Store>, Checker)> {
+        self.shared.registrar.embedded_registry()
     }
 
     /// Creates a network.

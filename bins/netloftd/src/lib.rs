@@ -61,8 +61,8 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), netloft_rpc::Error> {
     let server = Server::new(ServerOptions::default());
-    let server = match agent.embedded_store() {
-        Some(store) => server.registry(store),
+    let server = match agent.embedded_registry() {
+        Some((store, checker)) => server.checked_registry(store, checker),
         None => server,
     };
     server.service(service::networks_service(agent)).run(vec![listener], shutdown).await

@@ -12,7 +12,7 @@ use netloft_network::testing::{FakeKernel, Fault};
 use netloft_network::{Host, HostOptions};
 use netloft_registry::{Command as Order, MemoryStore, Store, StoreOptions};
 use netloft_types::{
-    AttachSpec, Instance, Lifecycle, Lifetime, NetworkSpec, Port, Query, ReadyCheck, ServiceSpec, SessionId,
+    AttachSpec, Checks, Instance, Lifecycle, Lifetime, NetworkSpec, Port, Query, ServiceSpec, SessionId,
 };
 use netloftd::{Agent, AgentOptions, Error, Registry};
 use tokio::time::{sleep, timeout};
@@ -212,7 +212,7 @@ impl World {
 const PATIENCE: Duration = Duration::from_secs(10);
 
 fn service() -> ServiceSpec {
-    ServiceSpec { ready_check: ReadyCheck::None, ..ServiceSpec::new("api".parse().unwrap(), port()) }
+    ServiceSpec { checks: Checks::default(), ..ServiceSpec::new("api".parse().unwrap(), port()) }
 }
 
 fn port() -> Port {

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
+use netloft_types::Subnet;
 use serde::{Deserialize, Deserializer};
 
 /// The Netloft registry: keeps who serves what, and tells everybody who asks
@@ -62,6 +63,25 @@ pub(crate) struct Options {
     /// The most connections that are served at a time; more wait [default: 16384]
     #[arg(long, env = "NETLOFT_REGISTRY_CONNECTIONS_MAX", value_name = "NUMBER")]
     pub(crate) connections_max: Option<u32>,
+    /// Subnets that health checks may reach although they are refused by themselves: of loopback, of the link, of this
+    /// host [default: none]
+    #[arg(long, env = "NETLOFT_REGISTRY_CHECK_ALLOW", value_name = "PREFIX", value_delimiter = ',')]
+    pub(crate) check_allow: Option<Vec<Subnet>>,
+    /// Subnets that health checks never reach [default: none]
+    #[arg(long, env = "NETLOFT_REGISTRY_CHECK_DENY", value_name = "PREFIX", value_delimiter = ',')]
+    pub(crate) check_deny: Option<Vec<Subnet>>,
+    /// The most health checks under way at a time [default: 256]
+    #[arg(long, env = "NETLOFT_REGISTRY_PROBES_MAX", value_name = "NUMBER")]
+    pub(crate) probes_max: Option<usize>,
+    /// The percentage of a service that must stay usable: if fewer are left by what fails its checks within a minute,
+    /// it is not believed; 0 believes everything [default: 50]
+    #[arg(
+        long,
+        env = "NETLOFT_REGISTRY_PANIC_PERCENT",
+        value_name = "NUMBER",
+        value_parser = clap::value_parser!(u8).range(0..=100)
+    )]
+    pub(crate) panic_percent: Option<u8>,
     /// The least important messages to log, on the standard error [default: info]
     #[arg(long, env = "NETLOFT_REGISTRY_LOG", value_enum, value_name = "LEVEL")]
     pub(crate) log: Option<LogLevel>,
@@ -148,6 +168,10 @@ impl Options {
             watchers_max: self.watchers_max.or(other.watchers_max),
             history_len_max: self.history_len_max.or(other.history_len_max),
             connections_max: self.connections_max.or(other.connections_max),
+            check_allow: self.check_allow.or(other.check_allow),
+            check_deny: self.check_deny.or(other.check_deny),
+            probes_max: self.probes_max.or(other.probes_max),
+            panic_percent: self.panic_percent.or(other.panic_percent),
             log: self.log.or(other.log),
             log_format: self.log_format.or(other.log_format),
         }
@@ -195,6 +219,10 @@ mod tests {
             watchers-max = 4
             history-len-max = 5
             connections-max = 6
+            check-allow = ["127.0.0.0/8"]
+            check-deny = ["10.0.0.0/8"]
+            probes-max = 7
+            panic-percent = 8
             log = "trace"
             log-format = "compact"
             "#,
@@ -210,6 +238,10 @@ mod tests {
             watchers_max: Some(4),
             history_len_max: Some(5),
             connections_max: Some(6),
+            check_allow: Some(vec!["127.0.0.0/8".parse().unwrap()]),
+            check_deny: Some(vec!["10.0.0.0/8".parse().unwrap()]),
+            probes_max: Some(7),
+            panic_percent: Some(8),
             log: Some(LogLevel::Trace),
             log_format: Some(LogFormat::Compact),
         };

@@ -4,6 +4,7 @@ use std::io::{self, Write as _};
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use netloft_checker::Checker;
 use netloft_registry::{MemoryStore, Store};
 use netloft_rpc::{Listener, Server, SocketAccess, shutdown_requested};
 use tracing::level_filters::LevelFilter;
@@ -34,7 +35,8 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let store: Arc<dyn Store> = match settings.store {
         StoreKind::Memory => Arc::new(MemoryStore::start(settings.store_options)),
     };
-    let server = Server::new(settings.server_options).registry(store);
+    let checker = Checker::start(Arc::clone(&store), settings.monitor_options);
+    let server = Server::new(settings.server_options).checked_registry(store, checker);
     tell_ready(&listeners).context("cannot write to the standard output")?;
     server.run(listeners, shutdown).await?;
     info!("stopped");

@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::bail;
+use netloft_health::{MonitorOptions, PanicOptions, Targets};
 use netloft_registry::{FeedOptions, Limits, StoreOptions};
 use netloft_rpc::ServerOptions;
+use netloft_types::Subnet;
 
 use crate::args::{LogFormat, LogLevel, Options, OrNone, StoreKind};
 
@@ -20,6 +22,7 @@ pub(crate) struct Settings {
     pub(crate) store: StoreKind,
     pub(crate) store_options: StoreOptions,
     pub(crate) server_options: ServerOptions,
+    pub(crate) monitor_options: MonitorOptions,
     pub(crate) log: LogLevel,
     pub(crate) log_format: LogFormat,
 }
@@ -68,9 +71,31 @@ impl Settings {
                 connections_max: options.connections_max.unwrap_or(server.connections_max),
                 ..server
             },
+            monitor_options: monitor_options(
+                options.check_allow,
+                options.check_deny,
+                options.probes_max,
+                options.panic_percent,
+            ),
             log: options.log.unwrap_or_default(),
             log_format: options.log_format.unwrap_or_default(),
         })
+    }
+}
+
+fn monitor_options(
+    allow: Option<Vec<Subnet>>,
+    deny: Option<Vec<Subnet>>,
+    probes_max: Option<usize>,
+    usable_percent_min: Option<u8>,
+) -> MonitorOptions {
+    let monitor = MonitorOptions::default();
+    let usable_percent_min = usable_percent_min.unwrap_or(monitor.panic.usable_percent_min);
+    MonitorOptions {
+        probes_max: probes_max.unwrap_or(monitor.probes_max),
+        targets: Targets { allow: allow.unwrap_or_default(), deny: deny.unwrap_or_default() },
+        panic: PanicOptions { usable_percent_min, ..monitor.panic },
+        ..monitor
     }
 }
 
@@ -93,6 +118,7 @@ mod tests {
         assert_eq!(settings.listen, Some("127.0.0.1:7400".parse().unwrap()));
         assert_eq!(settings.store_options, StoreOptions::default());
         assert_eq!(settings.server_options, ServerOptions::default());
+        assert_eq!(settings.monitor_options, MonitorOptions::default());
     }
 
     #[test]

@@ -6,7 +6,10 @@ use std::time::Duration;
 use netloft_proto::registry::v1 as wire;
 use netloft_proto::registry::v1::registry_client::RegistryClient;
 use netloft_proto::{from_wire, to_wire};
-use netloft_types::{Instance, InstanceId, Invalid, Patch, Query, Revision, ServiceName, SessionId, Update};
+use netloft_types::{
+    CheckReport, Health, Instance, InstanceId, Invalid, Patch, Query, Reason, Revision, ServiceName,
+    SessionId, Update,
+};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
@@ -33,6 +36,15 @@ pub struct Resolved {
     pub instances: Vec<Arc<Instance>>,
 }
 
+/// An instance, and how its checks stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Examined {
+    /// The instance.
+    pub instance: Instance,
+    /// In the order of its checks; none if the registry does not run them.
+    pub checks: Vec<CheckReport>,
+}
+
 /// A service at a glance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceSummary {
@@ -42,6 +54,8 @@ pub struct ServiceSummary {
     pub instances: u32,
     /// How many of them a default query selects.
     pub usable: u32,
+    /// How many of them stay what they were because too much of the service fails its checks at once.
+    pub held: u32,
 }
 
 impl Calls {
@@ -109,6 +123,7 @@ impl Calls {
             health: patch.health.map(to_wire::health).unwrap_or_default().into(),
             lifecycle: patch.lifecycle.map(to_wire::lifecycle).unwrap_or_default().into(),
             locality: patch.locality.as_ref().map(to_wire::locality),
+            drain_window_ms: to_wire::span(patch.drain_window),
         };
         let operation = Operation::Update(id.clone());
         let answer = self.connection.call(&operation, self.rpc.clone().update(request)).await?;
@@ -123,14 +138,44 @@ impl Calls {
         Ok(Revision::new(answer.revision))
     }
 
-    pub(crate) async fn get(&self, id: &InstanceId) -> Result<Instance, Error> {
+    /// Answers for how long it counts.
+    pub(crate) async fn heartbeat(
+        &self,
+        session: SessionId,
+        id: &InstanceId,
+        health: Health,
+        note: String,
+    ) -> Result<Duration, Error> {
+        let request = wire::HeartbeatRequest {
+            session_id: session.to_string(),
+            instance_id: id.to_string(),
+            check: String::new(),
+            health: to_wire::health(health).into(),
+            note,
+        };
+        let operation = Operation::Heartbeat(id.clone());
+        let answer = self.connection.call(&operation, self.rpc.clone().heartbeat(request)).await?;
+        Ok(Duration::from_millis(answer.ttl_ms))
+    }
+
+    pub(crate) async fn set_maintenance(&self, id: &InstanceId, reason: Option<Reason>) -> Result<(), Error> {
+        let reason = reason.map(|reason| reason.to_string()).unwrap_or_default();
+        let request = wire::SetMaintenanceRequest { instance_id: id.to_string(), reason };
+        let operation = Operation::SetMaintenance(id.clone());
+        self.connection.call(&operation, self.rpc.clone().set_maintenance(request)).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn examine(&self, id: &InstanceId) -> Result<Examined, Error> {
         let instance_id = id.to_string();
         let request = wire::GetRequest { instance_id };
         let operation = Operation::Get(id.clone());
         let answer = self.connection.call(&operation, self.rpc.clone().get(request)).await?;
         let missing = || Invalid::new("instance", "", "must be there");
         let instance = answer.instance.ok_or_else(missing).and_then(from_wire::instance);
-        instance.map_err(|error| self.connection.malformed(&operation, error))
+        let checks = answer.checks.into_iter().map(from_wire::report).collect::<Result<_, _>>();
+        let examined = instance.and_then(|instance| Ok(Examined { instance, checks: checks? }));
+        examined.map_err(|error| self.connection.malformed(&operation, error))
     }
 
     pub(crate) async fn services(&self) -> Result<Vec<ServiceSummary>, Error> {
@@ -166,7 +211,8 @@ impl Calls {
 }
 
 fn summary(wire: wire::ServiceSummary) -> Result<ServiceSummary, Invalid> {
-    Ok(ServiceSummary { name: wire.name.parse()?, instances: wire.instances, usable: wire.usable })
+    let wire::ServiceSummary { name, instances, usable, held } = wire;
+    Ok(ServiceSummary { name: name.parse()?, instances, usable, held })
 }
 
 /// An open stream of renewals of one session.

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use netloft_balance::Strategy;
-use netloft_types::{Instance, InstanceId, Query, Revision};
+use netloft_types::{Instance, InstanceId, Query, Reason, Revision};
 
-use crate::calls::{Calls, Resolved, ServiceSummary, Watch};
+use crate::calls::{Calls, Examined, Resolved, ServiceSummary, Watch};
 use crate::connection::Connection;
 use crate::registration::{RegisterOptions, Registration, Registrations};
 use crate::session::Session;
@@ -87,7 +87,22 @@ impl Client {
     /// Finds an instance by id, whatever its health and lifecycle. Nothing is lost if the future is dropped, here
     /// and in the other lookups.
     pub async fn get(&self, id: &InstanceId) -> Result<Instance, Error> {
-        self.calls.get(id).await
+        self.calls.examine(id).await.map(|examined| examined.instance)
+    }
+
+    /// Finds an instance as [`get`](Self::get) does, and how its checks stand.
+    pub async fn examine(&self, id: &InstanceId) -> Result<Examined, Error> {
+        self.calls.examine(id).await
+    }
+
+    /// Keeps an instance out of every default lookup for a reason, or ends that. It is for operators: the instance may
+    /// be anybody's, and nothing else of it changes.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, it may have been done or not. It can be repeated.
+    pub async fn set_maintenance(&self, id: &InstanceId, reason: Option<Reason>) -> Result<(), Error> {
+        self.calls.set_maintenance(id, reason).await
     }
 
     /// Lists the services that have an instance, in order of their names.

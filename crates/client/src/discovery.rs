@@ -87,8 +87,10 @@ impl Discovery {
     /// Nothing is lost if the future is dropped: the next call returns at once.
     pub async fn changed(&mut self) -> Arc<Snapshot> {
         let seen = self.seen;
-        match self.news.wait_for(|news| news.version != seen).await {
-            Ok(news) => self.seen = news.version,
+        // The lock on the news is let go of at once, so that this can be awaited in a task of any runtime.
+        let changed = self.news.wait_for(|news| news.version != seen).await.map(|news| news.version);
+        match changed {
+            Ok(version) => self.seen = version,
             // Without its task, as when the runtime shuts down, the set changes no more.
             Err(_) => std::future::pending().await,
         }

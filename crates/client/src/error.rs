@@ -163,6 +163,10 @@ pub enum Operation {
     Update(InstanceId),
     /// Remove an instance.
     Deregister(InstanceId),
+    /// Say how an instance is, for its ttl checks.
+    Heartbeat(InstanceId),
+    /// Keep an instance out of lookups, or end that.
+    SetMaintenance(InstanceId),
     /// Look one instance up by id.
     Get(InstanceId),
     /// List the services.
@@ -200,6 +204,8 @@ impl fmt::Display for Operation {
             Self::Register(id) => write!(f, "register instance {id}"),
             Self::Update(id) => write!(f, "update instance {id}"),
             Self::Deregister(id) => write!(f, "deregister instance {id}"),
+            Self::Heartbeat(id) => write!(f, "send a heartbeat of instance {id}"),
+            Self::SetMaintenance(id) => write!(f, "set the maintenance of instance {id}"),
             Self::Get(id) => write!(f, "get instance {id}"),
             Self::ListServices => f.write_str("list services"),
             Self::Resolve(Some(service)) => write!(f, "resolve service {service}"),

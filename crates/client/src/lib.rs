@@ -55,7 +55,7 @@ mod target;
 
 pub use agent::{AgentClient, Finding};
 pub use balanced::{Balanced, Candidates};
-pub use calls::{Resolved, ServiceSummary, Watch};
+pub use calls::{Examined, Resolved, ServiceSummary, Watch};
 pub use client::{Client, ClientOptions};
 pub use discovery::Discovery;
 pub use error::{Error, Operation, Reason, Refusal};

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use netloft_types::limits::SESSION_TTL_MIN;
-use netloft_types::{Instance, InstanceId, Patch, SessionId};
+use netloft_types::{Health, Instance, InstanceId, Patch, SessionId, Span};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
@@ -56,6 +56,7 @@ pub struct Registration {
 #[derive(Debug)]
 enum Wish {
     Update(Patch, oneshot::Sender<Result<(), Error>>),
+    Heartbeat(Health, String, oneshot::Sender<Result<Duration, Error>>),
     Close(oneshot::Sender<Result<(), Error>>),
 }
 
@@ -88,6 +89,27 @@ impl Registration {
         self.update(Patch::drain()).await
     }
 
+    /// Takes the instance out of every default lookup, and has the registry remove it at the end of `window`, if it is
+    /// not closed before. Otherwise as [`update`](Self::update).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`update`](Self::update).
+    pub async fn drain_within(&self, window: Span) -> Result<(), Error> {
+        self.update(Patch::drain_within(window)).await
+    }
+
+    /// Says for the ttl checks of the instance how it is; critical counts at once. Answers for how long it counts:
+    /// another heartbeat is due before that, and twice as often is prudent.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, it may have been heard or not.
+    pub async fn heartbeat(&self, health: Health, note: &str) -> Result<Duration, Error> {
+        let operation = || Operation::Heartbeat(self.id.clone());
+        self.wish(operation, |answer| Wish::Heartbeat(health, note.to_owned(), answer)).await
+    }
+
     /// Removes the instance; returns once the registry has done so, or did not know it any more.
     ///
     /// # Cancel safety
@@ -101,11 +123,11 @@ impl Registration {
         }
     }
 
-    async fn wish(
+    async fn wish<T>(
         &self,
         operation: impl Fn() -> Operation,
-        wish: impl FnOnce(oneshot::Sender<Result<(), Error>>) -> Wish,
-    ) -> Result<(), Error> {
+        wish: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Wish,
+    ) -> Result<T, Error> {
         let (answer, answered) = oneshot::channel();
         let superseded = || Error::Superseded { operation: operation() };
         self.wishes.send(wish(answer)).await.map_err(|_| superseded())?;
@@ -254,6 +276,9 @@ impl Upkeep {
                     Some(Wish::Update(patch, answer)) => {
                         let _ = answer.send(self.update(patch).await);
                     }
+                    Some(Wish::Heartbeat(health, note, answer)) => {
+                        let _ = answer.send(self.heartbeat(health, note).await);
+                    }
                     Some(Wish::Close(answer)) => return End::Closed(answer),
                     None => return End::Dropped,
                 },
@@ -282,6 +307,14 @@ impl Upkeep {
             Err(_) => self.desired = before,
         }
         updated
+    }
+
+    async fn heartbeat(&mut self, health: Health, note: String) -> Result<Duration, Error> {
+        if self.registered_in.is_none() {
+            self.register().await?;
+        }
+        let session = self.session.open(None).await?;
+        self.calls.heartbeat(session, &self.desired.id, health, note).await
     }
 
     /// Registers the instance as it is desired, in the session of the moment; if that turns out to be lost,

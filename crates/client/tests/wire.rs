@@ -57,8 +57,11 @@ async fn refusals_have_the_codes_of_the_schema() {
     let unknown = "0".repeat(32);
     register(&mut raw, &holder, "a").await.unwrap();
 
-    let drain =
-        |session: &str, id: &str| wire::DrainRequest { session_id: session.into(), instance_id: id.into() };
+    let drain = |session: &str, id: &str| wire::DrainRequest {
+        session_id: session.into(),
+        instance_id: id.into(),
+        window_ms: 0,
+    };
     let missing = wire::RegisterRequest { session_id: holder.clone(), instance: None };
     let answers = [
         (Code::AlreadyExists, register(&mut raw, &other, "a").await.unwrap_err()),

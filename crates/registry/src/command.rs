@@ -33,7 +33,8 @@ pub enum Command {
     Register {
         /// The session whose end will be the end of the instance.
         session: SessionId,
-        /// The instance. If it is registered already just like this, nothing changes.
+        /// The instance; of it only what is for its owner to say counts ([`Instance::registered_over`]). If it is
+        /// registered already just like this, nothing changes.
         instance: Instance,
     },
     /// Changes parts of an instance.
@@ -42,7 +43,8 @@ pub enum Command {
         session: SessionId,
         /// The instance.
         id: InstanceId,
-        /// What changes. If it is so already, nothing does.
+        /// What changes. If it is so already, nothing does. The health of an instance with checks is not its owner's
+        /// to say.
         patch: Patch,
     },
     /// Removes an instance.
@@ -52,18 +54,27 @@ pub enum Command {
         /// The instance.
         id: InstanceId,
     },
+    /// Changes or removes an instance in whosever session it is, if it is still as it was seen: for checks, operators
+    /// and others who look after instances that are not theirs.
+    Amend {
+        /// The instance as whoever decided this saw it.
+        seen: Arc<Instance>,
+        /// What it becomes, with the same id; it is removed if absent.
+        becomes: Option<Arc<Instance>>,
+    },
 }
 
 impl Command {
-    /// The session that it concerns.
-    pub fn session(&self) -> SessionId {
+    /// The session in whose name it is; `None` if it is in nobody's.
+    pub fn session(&self) -> Option<SessionId> {
         match self {
             Self::OpenSession { session, .. }
             | Self::RenewSession { session }
             | Self::CloseSession { session }
             | Self::Register { session, .. }
             | Self::Update { session, .. }
-            | Self::Deregister { session, .. } => *session,
+            | Self::Deregister { session, .. } => Some(*session),
+            Self::Amend { .. } => None,
         }
     }
 }

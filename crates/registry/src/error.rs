@@ -27,6 +27,12 @@ pub enum Error {
         /// The instance in question.
         id: InstanceId,
     },
+    /// The instance is no longer as it was seen, so the amendment may be wrong now: look again.
+    #[error("instance {id} has changed meanwhile")]
+    InstanceChanged {
+        /// The instance in question.
+        id: InstanceId,
+    },
     /// A value breaks a rule of the vocabulary.
     #[error(transparent)]
     Invalid(#[from] Invalid),
@@ -46,9 +52,9 @@ impl Error {
         matches!(self, Self::SessionNotFound | Self::InstanceNotFound { .. })
     }
 
-    /// Whether what the command is about belongs to someone else.
+    /// Whether what the command is about belongs to someone else, or somebody else was faster.
     pub fn is_conflict(&self) -> bool {
-        matches!(self, Self::SessionExists | Self::InstanceHeld { .. })
+        matches!(self, Self::SessionExists | Self::InstanceHeld { .. } | Self::InstanceChanged { .. })
     }
 
     /// Whether the command can never succeed as it is.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use netloft_health::{AwakeClock, BEAT};
 use netloft_types::{InstanceId, Query, Revision};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -27,12 +28,28 @@ pub struct MemoryStore {
 
 struct Shared {
     /// Held while a change is decided and published, so that changes are published in order.
-    state: Mutex<State>,
+    state: Mutex<Clocked>,
     feed: Feed,
     /// The time that the state calls zero.
     origin: Instant,
     /// Told when the next deadline has come nearer.
     nearer: Notify,
+}
+
+/// A state with the time that it is told: that in which renewals could be heard.
+struct Clocked {
+    state: State,
+    clock: AwakeClock,
+}
+
+impl Clocked {
+    /// Takes note of the real time, and answers the state's.
+    fn tick(&mut self, now: Duration) -> Duration {
+        if self.state.next_deadline().is_none() {
+            self.clock.resume(now);
+        }
+        self.clock.tick(now)
+    }
 }
 
 impl MemoryStore {
@@ -45,7 +62,10 @@ impl MemoryStore {
         let start = first_revision();
         let shared = Arc::new(Shared {
             feed: Feed::new(start, &options.feed),
-            state: Mutex::new(State::new(start, options.limits)),
+            state: Mutex::new(Clocked {
+                state: State::new(start, options.limits),
+                clock: AwakeClock::new(Duration::ZERO),
+            }),
             origin: Instant::now(),
             nearer: Notify::new(),
         });
@@ -92,9 +112,11 @@ impl Store for MemoryStore {
 impl Shared {
     fn apply(&self, command: Command) -> Result<Applied, Error> {
         let session = command.session();
-        let mut state = self.lock();
+        let mut held = self.lock();
+        let now = held.tick(self.origin.elapsed());
+        let state = &mut held.state;
         let deadline = state.next_deadline();
-        if let Some(change) = state.apply(self.origin.elapsed(), command)? {
+        if let Some(change) = state.apply(now, command)? {
             self.feed.publish(change);
         }
         let is_nearer = match (state.next_deadline(), deadline) {
@@ -105,25 +127,27 @@ impl Shared {
         if is_nearer {
             self.nearer.notify_one();
         }
-        Ok(Applied { at: state.revision(), ttl: state.ttl(session) })
+        Ok(Applied { at: state.revision(), ttl: session.and_then(|session| state.ttl(session)) })
     }
 
     /// Ends one overdue session, or tells when the next will be.
     fn expire_one(&self) -> Next {
-        let mut state = self.lock();
-        let Some(expired) = state.expire_next(self.origin.elapsed()) else {
-            return state.next_deadline().map_or(Next::Never, Next::At);
+        let mut held = self.lock();
+        let now = held.tick(self.origin.elapsed());
+        let Some(expired) = held.state.expire_next(now) else {
+            let deadline = held.state.next_deadline();
+            return deadline.map_or(Next::Never, |deadline| Next::At(held.clock.real_time_of(deadline)));
         };
         let instances = expired.change.as_ref().map_or(0, |change| change.deltas.len());
         if let Some(change) = expired.change {
             self.feed.publish(change);
         }
-        drop(state);
+        drop(held);
         info!(instances, "session expired");
         Next::Now
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Clocked> {
         self.state.lock().expect("an earlier panic left the state half changed: it refuses further work")
     }
 }
@@ -141,8 +165,9 @@ async fn expire(shared: Arc<Shared>) {
             // Thousands may end at once; let those that renew and those that read in between.
             Next::Now => tokio::task::yield_now().await,
             Next::At(deadline) => {
-                // Elapsed or told that another deadline is nearer: look again in both cases.
-                let _ = timeout_at(shared.origin + deadline, shared.nearer.notified()).await;
+                // Elapsed, or told that another deadline is nearer, or just to see that time passes: look again.
+                let next = (shared.origin + deadline).min(Instant::now() + BEAT);
+                let _ = timeout_at(next, shared.nearer.notified()).await;
             }
             Next::Never => shared.nearer.notified().await,
         }

@@ -111,6 +111,7 @@ impl State {
             Command::Register { session, instance } => self.register(session, instance),
             Command::Update { session, id, patch } => self.update(session, &id, patch),
             Command::Deregister { session, id } => self.deregister(session, &id),
+            Command::Amend { seen, becomes } => self.amend(&seen, becomes),
         }
     }
 
@@ -171,7 +172,7 @@ impl State {
         let open = self.sessions.get_mut(&session).ok_or(Error::SessionNotFound)?;
         if let Some(registered) = self.instances.get_mut(&instance.id) {
             registered.check_held_by(session)?;
-            let delta = registered.replace(instance);
+            let delta = registered.replace(instance.registered_over(Some(&registered.instance)));
             return Ok(delta.map(|delta| self.commit(vec![delta])));
         }
         let limits = &self.limits;
@@ -180,7 +181,7 @@ impl State {
         check_limit("instances_per_session_max", held, limits.instances_per_session_max)?;
 
         let id = instance.id.clone();
-        let instance = Arc::new(instance);
+        let instance = Arc::new(instance.registered_over(None));
         let after = Some(Arc::clone(&instance));
         open.instances.insert(id.clone());
         self.instances.insert(id, Registration { session, instance });
@@ -189,18 +190,42 @@ impl State {
 
     fn update(&mut self, session: SessionId, id: &InstanceId, patch: Patch) -> Result<Option<Change>, Error> {
         let registered = self.registered_by(session, id)?;
+        patch.check_owned(&registered.instance)?;
         let patched = patch.applied_to(&registered.instance);
         let delta = registered.replace(patched);
         Ok(delta.map(|delta| self.commit(vec![delta])))
     }
 
     fn deregister(&mut self, session: SessionId, id: &InstanceId) -> Result<Option<Change>, Error> {
-        let before = Some(Arc::clone(&self.registered_by(session, id)?.instance));
-        self.instances.remove(id);
-        if let Some(open) = self.sessions.get_mut(&session) {
+        self.registered_by(session, id)?;
+        Ok(self.remove(id))
+    }
+
+    fn amend(&mut self, seen: &Instance, becomes: Option<Arc<Instance>>) -> Result<Option<Change>, Error> {
+        let id = &seen.id;
+        let not_found = || Error::InstanceNotFound { id: id.clone() };
+        let registered = self.instances.get_mut(id).ok_or_else(not_found)?;
+        if *registered.instance != *seen {
+            return Err(Error::InstanceChanged { id: id.clone() });
+        }
+        match becomes {
+            None => Ok(self.remove(id)),
+            Some(instance) if instance.id != *id => {
+                Err(Invalid::new("instance id", &instance.id, "must stay as it is").into())
+            }
+            Some(instance) => {
+                let delta = registered.replace(Arc::unwrap_or_clone(instance));
+                Ok(delta.map(|delta| self.commit(vec![delta])))
+            }
+        }
+    }
+
+    fn remove(&mut self, id: &InstanceId) -> Option<Change> {
+        let gone = self.instances.remove(id)?;
+        if let Some(open) = self.sessions.get_mut(&gone.session) {
             open.instances.remove(id);
         }
-        Ok(Some(self.commit(vec![Delta { before, after: None }])))
+        Some(self.commit(vec![Delta { before: Some(gone.instance), after: None }]))
     }
 
     fn registered_by(&mut self, session: SessionId, id: &InstanceId) -> Result<&mut Registration, Error> {

@@ -29,7 +29,8 @@ pub const EXPIRY_DELAY_MAX: Duration = Duration::from_secs(1);
 /// never ahead, filter exact. [`Watch`] spells them out, and [`testing`](crate::testing) checks them.
 ///
 /// A session ends no earlier than its time to live after its last renewal, and no later than
-/// [`EXPIRY_DELAY_MAX`] after that.
+/// [`EXPIRY_DELAY_MAX`] after that. Time in which the store itself stood still, stopped or suspended, does not
+/// count: it could not have heard a renewal ([`AwakeClock`](netloft_health::AwakeClock)).
 pub trait Store: Send + Sync + 'static {
     /// Carries out a command.
     ///

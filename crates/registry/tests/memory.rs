@@ -36,12 +36,30 @@ async fn a_session_expires_to_the_millisecond() {
     let mut watch = store.watch(Query::everything(), None).unwrap();
     next(&mut watch).await.unwrap();
 
-    advance(Duration::from_secs(3)).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
     store.apply(Command::RenewSession { session }).await.unwrap();
     let renewed = Instant::now();
     assert!(matches!(&next(&mut watch).await.unwrap()[..], [Update::Delete { .. }]));
     let lived = renewed.elapsed();
     assert!(lived >= Duration::from_secs(5) && lived <= Duration::from_millis(5_001), "{lived:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn time_in_which_the_store_stood_still_ends_no_session() {
+    let store = MemoryStore::start(StoreOptions::default());
+    let session = open(&store, Some(Duration::from_secs(1))).await;
+    register(&store, session, "a").await;
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        // The clock jumps and nothing of the store runs meanwhile: the renewals of that time are still unread.
+        advance(Duration::from_secs(10)).await;
+        tokio::task::yield_now().await;
+        tokio::time::sleep(Duration::from_millis(900)).await;
+        store.apply(Command::RenewSession { session }).await.expect("it is not over");
+    }
+    let mut watch = store.watch(Query::everything(), None).unwrap();
+    next(&mut watch).await.unwrap();
+    assert!(matches!(&next(&mut watch).await.unwrap()[..], [Update::Delete { .. }]));
 }
 
 #[tokio::test]

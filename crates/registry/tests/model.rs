@@ -58,6 +58,17 @@ impl Model {
                 let index = self.held(*session, id)?;
                 self.instances.remove(index);
             }
+            Command::Amend { seen, becomes } => {
+                let index =
+                    self.instances.iter().position(|(_, one)| one.id == seen.id).ok_or("not found")?;
+                if self.instances[index].1 != **seen {
+                    return Err("conflict");
+                }
+                match becomes {
+                    Some(instance) => self.instances[index].1 = Instance::clone(instance),
+                    None => drop(self.instances.remove(index)),
+                }
+            }
         }
         let is_changed = self.instances != before;
         self.revision += u64::from(is_changed);
@@ -164,7 +175,13 @@ fn commands() -> impl Strategy<Value = Command> {
             instance
         });
     let patch = prop::option::of(health()).prop_map(|health| Patch { health, ..Patch::default() });
+    // What was seen is right as often as it is wrong, with so few values.
+    let amend = (instance.clone(), prop::option::of(health())).prop_map(|(seen, health)| {
+        let becomes = health.map(|health| Arc::new(seen.judged(health, true)));
+        Command::Amend { seen: Arc::new(seen), becomes }
+    });
     prop_oneof![
+        2 => amend,
         2 => (session(), ttl).prop_map(|(session, ttl)| Command::OpenSession { session, ttl }),
         2 => session().prop_map(|session| Command::RenewSession { session }),
         1 => session().prop_map(|session| Command::CloseSession { session }),

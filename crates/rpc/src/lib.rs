@@ -23,6 +23,7 @@
 //! There is no authentication: whoever can connect can register anything and read everything. Listen on
 //! loopback, on a unix socket, or where only friends are. What one peer can cost is bounded; see [`limits`].
 
+mod care;
 mod error;
 mod incoming;
 pub mod limits;

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use netloft_checker::Checker;
 use netloft_proto::DESCRIPTORS;
 use netloft_proto::registry::v1::registry_server::RegistryServer;
 use netloft_registry::Store;
@@ -58,9 +59,21 @@ impl Server {
     }
 
     /// Serves `store` as `netloft.registry.v1.Registry`.
+    ///
+    /// Without anybody who runs checks: an instance that has some is refused.
     #[must_use]
     pub fn registry(self, store: Arc<dyn Store>) -> Self {
-        let service = RegistryServer::new(Service::new(store, self.phases.clone()))
+        self.serve_registry(store, None)
+    }
+
+    /// Serves `store` as [`registry`](Self::registry) does, with somebody who runs the checks of its instances.
+    #[must_use]
+    pub fn checked_registry(self, store: Arc<dyn Store>, checker: Checker) -> Self {
+        self.serve_registry(store, Some(checker))
+    }
+
+    fn serve_registry(self, store: Arc<dyn Store>, checker: Option<Checker>) -> Self {
+        let service = RegistryServer::new(Service::new(store, checker, self.phases.clone()))
             .max_decoding_message_size(REQUEST_LEN_MAX)
             .max_encoding_message_size(ANSWER_LEN_MAX);
         self.service(service)

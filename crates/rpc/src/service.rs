@@ -3,15 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use netloft_checker::Checker;
+use netloft_health::Observation;
 use netloft_proto::registry::v1 as wire;
 use netloft_proto::{from_wire, to_wire};
 use netloft_registry::{Command, Error, ServiceSummary, Store, Watch};
 use netloft_types::limits::SESSION_TTL_MAX;
-use netloft_types::{InstanceId, Invalid, Patch, Revision, SessionId};
+use netloft_types::{Health, InstanceId, Invalid, Patch, Revision, SessionId};
 use rand::RngExt as _;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::care::Care;
 use crate::phase::Phases;
 use crate::status;
 use crate::stream::unfold;
@@ -23,12 +26,14 @@ pub(crate) struct Service {
 
 struct Shared {
     store: Arc<dyn Store>,
+    care: Care,
     phases: Phases,
 }
 
 impl Service {
-    pub(crate) fn new(store: Arc<dyn Store>, phases: Phases) -> Self {
-        let shared = Arc::new(Shared { store, phases });
+    pub(crate) fn new(store: Arc<dyn Store>, checker: Option<Checker>, phases: Phases) -> Self {
+        let care = Care::new(Arc::clone(&store), checker);
+        let shared = Arc::new(Shared { store, care, phases });
         Self { shared }
     }
 
@@ -86,6 +91,7 @@ impl wire::registry_server::Registry for Service {
         let missing = || status::invalid(&Invalid::new("instance", "", "must be there"));
         let instance = from_wire::instance(request.instance.ok_or_else(missing)?)
             .map_err(|error| status::invalid(&error))?;
+        self.shared.care.admit(&instance)?;
         let revision = self.apply(Command::Register { session, instance }).await?;
         Ok(Response::new(wire::RegisterResponse { revision }))
     }
@@ -99,11 +105,26 @@ impl wire::registry_server::Registry for Service {
         Ok(Response::new(wire::UpdateResponse { revision }))
     }
 
+    async fn heartbeat(&self, request: Request<wire::HeartbeatRequest>) -> Answer<wire::HeartbeatResponse> {
+        let request = request.into_inner();
+        let session = parse(&request.session_id)?;
+        let id: InstanceId = parse(&request.instance_id)?;
+        let check = if request.check.is_empty() { None } else { Some(parse(&request.check)?) };
+        let health = from_wire::health(request.health).map_err(|error| status::invalid(&error))?;
+        // Changes nothing, and tells whether the instance is the session's.
+        self.apply(Command::Update { session, id: id.clone(), patch: Patch::default() }).await?;
+        let observation = observation(health.unwrap_or(Health::Passing), &request.note);
+        let counts_for = self.shared.care.heartbeat(&id, check.as_ref(), &observation).await?;
+        let ttl_ms = u64::try_from(counts_for.as_millis()).unwrap_or(u64::MAX);
+        Ok(Response::new(wire::HeartbeatResponse { ttl_ms }))
+    }
+
     async fn drain(&self, request: Request<wire::DrainRequest>) -> Answer<wire::DrainResponse> {
         let request = request.into_inner();
         let session = parse(&request.session_id)?;
         let id = parse(&request.instance_id)?;
-        let patch = Patch::drain();
+        let drain_window = from_wire::span(request.window_ms).map_err(|error| status::invalid(&error))?;
+        let patch = Patch { drain_window, ..Patch::drain() };
         let revision = self.apply(Command::Update { session, id, patch }).await?;
         Ok(Response::new(wire::DrainResponse { revision }))
     }
@@ -119,13 +140,25 @@ impl wire::registry_server::Registry for Service {
         Ok(Response::new(wire::DeregisterResponse { revision }))
     }
 
+    async fn set_maintenance(
+        &self,
+        request: Request<wire::SetMaintenanceRequest>,
+    ) -> Answer<wire::SetMaintenanceResponse> {
+        let request = request.into_inner();
+        let id = parse(&request.instance_id)?;
+        let reason = if request.reason.is_empty() { None } else { Some(parse(&request.reason)?) };
+        let revision = self.shared.care.set_maintenance(&id, reason).await?.number();
+        Ok(Response::new(wire::SetMaintenanceResponse { revision }))
+    }
+
     async fn get(&self, request: Request<wire::GetRequest>) -> Answer<wire::GetResponse> {
         let id: InstanceId = parse(&request.into_inner().instance_id)?;
         let found = self.shared.store.get(&id).await.map_err(|error| status::of(&error))?;
         let not_found = || status::of(&Error::InstanceNotFound { id: id.clone() });
         let instance = found.instance.ok_or_else(not_found)?;
         let (revision, instance) = (found.at.number(), Some(to_wire::instance(&instance)));
-        Ok(Response::new(wire::GetResponse { revision, instance }))
+        let checks = self.shared.care.reports(&id).iter().map(to_wire::report).collect();
+        Ok(Response::new(wire::GetResponse { revision, instance, checks }))
     }
 
     async fn list_services(
@@ -135,7 +168,7 @@ impl wire::registry_server::Registry for Service {
         let services = self.shared.store.services().await.map_err(|error| status::of(&error))?;
         Ok(Response::new(wire::ListServicesResponse {
             revision: services.at.number(),
-            services: services.all.iter().map(summary).collect(),
+            services: services.all.iter().map(|one| summary(one, self.shared.care.held(&one.name))).collect(),
         }))
     }
 
@@ -214,14 +247,24 @@ fn patch(request: wire::UpdateRequest) -> Result<Patch, Invalid> {
         health: from_wire::health(request.health)?,
         lifecycle: from_wire::lifecycle(request.lifecycle)?,
         locality: from_wire::locality(request.locality.as_ref())?,
+        drain_window: from_wire::span(request.drain_window_ms)?,
     })
 }
 
-fn summary(service: &ServiceSummary) -> wire::ServiceSummary {
+fn observation(health: Health, note: &str) -> Observation {
+    match health {
+        Health::Passing => Observation::pass(note),
+        Health::Warning => Observation::warn(note),
+        Health::Critical => Observation::fail(note),
+    }
+}
+
+fn summary(service: &ServiceSummary, held: usize) -> wire::ServiceSummary {
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     wire::ServiceSummary {
         name: service.name.to_string(),
         instances: count(service.instances),
         usable: count(service.usable),
+        held: count(held),
     }
 }

@@ -11,7 +11,7 @@ use crate::limits::{
     TAGS_MAX,
 };
 use crate::name::text_type;
-use crate::{InstanceId, Invalid, Port, ServiceName};
+use crate::{Checks, InstanceId, Invalid, Port, Reason, ServiceName, Span};
 
 /// One place serving a service: what a lookup returns and a watch carries.
 ///
@@ -39,6 +39,12 @@ pub struct Instance {
     pub lifecycle: Lifecycle,
     /// Where it runs.
     pub locality: Locality,
+    /// How it shows that it works; without any, its owner says so.
+    pub checks: Checks,
+    /// How long it is kept while it drains; until its owner removes it if absent. Only of a draining instance.
+    pub drain_window: Option<Span>,
+    /// Why an operator keeps it out of lookups, if one does.
+    pub maintenance: Option<Reason>,
 }
 
 impl Instance {
@@ -55,7 +61,16 @@ impl Instance {
             health: Health::Passing,
             lifecycle: Lifecycle::Ready,
             locality: Locality::default(),
+            checks: Checks::default(),
+            drain_window: None,
+            maintenance: None,
         }
+    }
+
+    /// The instance with checks, and starting: it gets its first call when they have passed.
+    #[must_use]
+    pub fn with_checks(self, checks: Checks) -> Self {
+        Self { lifecycle: Lifecycle::Starting, checks, ..self }
     }
 }
 

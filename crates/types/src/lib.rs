@@ -18,6 +18,7 @@
 
 mod addr;
 mod attach;
+mod check;
 mod endpoint;
 mod id;
 mod instance;
@@ -25,6 +26,7 @@ mod invalid;
 pub mod limits;
 mod name;
 mod network;
+mod owner;
 mod patch;
 mod publish;
 mod query;
@@ -33,6 +35,10 @@ mod update;
 
 pub use addr::{Family, MacAddr, Port, Subnet};
 pub use attach::{AttachSpec, Bandwidth, DefaultRoute, Dns, Rate, RouteSpec};
+pub use check::{
+    Check, CheckKind, CheckName, CheckReport, Checks, Damping, GrpcService, HostHeader, HttpCheck,
+    HttpHeaders, HttpMethod, HttpPath, Output, Percent, Reason, Span, StatusRange,
+};
 pub use endpoint::{Attachment, Driver, Endpoint, InterfaceAddr, Network};
 pub use id::{EndpointId, InstanceId, SessionId};
 pub use instance::{Health, Instance, Lifecycle, Locality, Metadata, Tag, Tags, Weight};
@@ -42,5 +48,5 @@ pub use network::{DriverSpec, Mtu, NetworkSpec, Segment};
 pub use patch::Patch;
 pub use publish::{PortRange, Protocol, PublishSpec, PublishedPort};
 pub use query::{HealthFilter, LifecycleFilter, Query};
-pub use service::{Lifetime, ReadyCheck, ServiceSpec};
+pub use service::{Lifetime, ServiceSpec};
 pub use update::{Revision, Update};

@@ -30,6 +30,31 @@ pub const WEIGHT_MAX: u16 = u16::MAX;
 pub const SESSION_TTL_MIN: Duration = Duration::from_secs(1);
 /// The longest time to live of a session.
 pub const SESSION_TTL_MAX: Duration = Duration::from_hours(24);
+/// Checks of one instance.
+pub const CHECKS_MAX: usize = 8;
+/// Bytes of the path of an HTTP check.
+pub const HTTP_PATH_LEN_MAX: usize = 256;
+/// Bytes of the `Host` header of an HTTP check: those of a domain name (RFC 1035, section 2.3.4).
+pub const HOST_HEADER_LEN_MAX: usize = 255;
+/// Headers of an HTTP check.
+pub const HTTP_HEADERS_MAX: usize = 4;
+/// Bytes of the name of such a header.
+pub const HTTP_HEADER_NAME_LEN_MAX: usize = 64;
+/// Bytes of its value.
+pub const HTTP_HEADER_VALUE_LEN_MAX: usize = 256;
+/// Bytes of the service that a gRPC check asks after.
+pub const GRPC_SERVICE_LEN_MAX: usize = 128;
+/// The shortest interval, timeout or other time of a check.
+pub const SPAN_MIN: Duration = Duration::from_millis(10);
+/// The longest.
+pub const SPAN_MAX: Duration = Duration::from_hours(24);
+/// Bytes of a check in its text form: path, host and headers with every character escaped, and 512 for the rest.
+pub const CHECK_LEN_MAX: usize = 2 * HTTP_PATH_LEN_MAX
+    + HOST_HEADER_LEN_MAX
+    + HTTP_HEADERS_MAX * (HTTP_HEADER_NAME_LEN_MAX + 2 * HTTP_HEADER_VALUE_LEN_MAX + 16)
+    + 512;
+/// Bytes of the reason for a maintenance.
+pub const REASON_LEN_MAX: usize = 256;
 /// Characters of a refused value that an error message repeats.
 pub const ECHO_LEN_MAX: usize = 64;
 /// Bytes of text in the largest possible instance: all of the above together.
@@ -37,4 +62,6 @@ pub const INSTANCE_SIZE_MAX: usize = NAME_LEN_MAX
     + INSTANCE_ID_LEN_MAX
     + TAGS_MAX * TAG_LEN_MAX
     + METADATA_ENTRIES_MAX * (METADATA_KEY_LEN_MAX + METADATA_VALUE_LEN_MAX)
-    + 3 * LOCALITY_PART_LEN_MAX;
+    + 3 * LOCALITY_PART_LEN_MAX
+    + CHECKS_MAX * CHECK_LEN_MAX
+    + REASON_LEN_MAX;

@@ -1,6 +1,6 @@
 //! Changes to parts of an instance.
 
-use crate::{Health, Instance, Lifecycle, Locality, Metadata, Tags, Weight};
+use crate::{Health, Instance, Lifecycle, Locality, Metadata, Span, Tags, Weight};
 
 /// Changes to parts of an instance; an absent part stays as it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct Patch {
     pub lifecycle: Option<Lifecycle>,
     /// The new locality.
     pub locality: Option<Locality>,
+    /// How long it is kept while it drains; without meaning for one that does not.
+    pub drain_window: Option<Span>,
 }
 
 impl Patch {
@@ -25,16 +27,24 @@ impl Patch {
         Self { lifecycle: Some(Lifecycle::Draining), ..Self::default() }
     }
 
+    /// Like [`drain`](Self::drain), and removes the instance at the end of the window.
+    pub fn drain_within(window: Span) -> Self {
+        Self { drain_window: Some(window), ..Self::drain() }
+    }
+
     /// The instance as it is after the change.
     #[must_use]
     pub fn applied_to(self, instance: &Instance) -> Instance {
         let old = instance.clone();
+        let lifecycle = self.lifecycle.unwrap_or(old.lifecycle);
+        let drain_window = self.drain_window.or(old.drain_window);
         Instance {
             weight: self.weight.unwrap_or(old.weight),
             tags: self.tags.unwrap_or(old.tags),
             metadata: self.metadata.unwrap_or(old.metadata),
             health: self.health.unwrap_or(old.health),
-            lifecycle: self.lifecycle.unwrap_or(old.lifecycle),
+            lifecycle,
+            drain_window: drain_window.filter(|_| lifecycle == Lifecycle::Draining),
             locality: self.locality.unwrap_or(old.locality),
             ..old
         }
@@ -57,5 +67,23 @@ mod tests {
         let drained = Patch::drain().applied_to(&before);
         let expected = Instance { lifecycle: Lifecycle::Draining, ..before };
         assert_eq!(drained, expected);
+    }
+
+    #[test]
+    fn a_window_goes_with_the_draining() {
+        let bare = Instance::new(
+            "api-1".parse().unwrap(),
+            "api".parse().unwrap(),
+            "10.0.0.2".parse().unwrap(),
+            "80".parse().unwrap(),
+        );
+        let window = "30s".parse().unwrap();
+        let draining = Patch::drain_within(window).applied_to(&bare);
+        assert_eq!((draining.lifecycle, draining.drain_window), (Lifecycle::Draining, Some(window)));
+        assert_eq!(Patch::drain().applied_to(&draining), draining);
+
+        let ready = Patch { lifecycle: Some(Lifecycle::Ready), ..Patch::default() };
+        assert_eq!(ready.applied_to(&draining), bare);
+        assert_eq!(Patch { drain_window: Some(window), ..Patch::default() }.applied_to(&bare), bare);
     }
 }

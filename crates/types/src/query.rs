@@ -18,7 +18,7 @@ pub struct Query {
 }
 
 impl Query {
-    /// The usable instances of one service: passing or warning, and ready.
+    /// The usable instances of one service: passing or warning, ready, and not kept out for maintenance.
     pub fn service(name: ServiceName) -> Self {
         Self { service: Some(name), ..Self::default() }
     }
@@ -32,7 +32,7 @@ impl Query {
     pub fn matches(&self, instance: &Instance) -> bool {
         self.service.as_ref().is_none_or(|service| *service == instance.service)
             && self.health.admits(instance.health)
-            && self.lifecycle.admits(instance.lifecycle)
+            && self.lifecycle.admits(instance)
             && self.tags.iter().all(|tag| instance.tags.contains(tag))
     }
 }
@@ -62,7 +62,7 @@ impl HealthFilter {
 /// Where in its life an instance must be to be selected.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum LifecycleFilter {
-    /// Ready only.
+    /// Ready only, and not kept out for maintenance.
     #[default]
     Ready,
     /// Any point of its life.
@@ -70,9 +70,9 @@ pub enum LifecycleFilter {
 }
 
 impl LifecycleFilter {
-    fn admits(self, lifecycle: Lifecycle) -> bool {
+    fn admits(self, instance: &Instance) -> bool {
         match self {
-            Self::Ready => lifecycle == Lifecycle::Ready,
+            Self::Ready => instance.lifecycle == Lifecycle::Ready && instance.maintenance.is_none(),
             Self::Any => true,
         }
     }
@@ -102,6 +102,9 @@ mod tests {
         assert!(!with(Health::Critical, Lifecycle::Ready));
         assert!(!with(Health::Passing, Lifecycle::Starting));
         assert!(!with(Health::Passing, Lifecycle::Draining));
+        let kept_out = Instance { maintenance: Some("new disk".parse().unwrap()), ..instance() };
+        assert!(!query.matches(&kept_out));
+        assert!(Query::everything().matches(&kept_out));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What the host agent is asked for beyond the network: the service that a sandbox offers.
 
-use crate::{Metadata, Port, ServiceName, Tags, Weight};
+use crate::{Check, Checks, Metadata, Port, ServiceName, Tags, Weight};
 
 /// The service that a sandbox offers, from which its instance is made once its address is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,12 +16,14 @@ pub struct ServiceSpec {
     pub tags: Tags,
     /// Facts about it.
     pub metadata: Metadata,
-    /// How it earns its first call.
-    pub ready_check: ReadyCheck,
+    /// How it earns its first call, and shows that it works from then on; without any it is ready as soon as its
+    /// process runs.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub checks: Checks,
 }
 
 impl ServiceSpec {
-    /// A service of which nothing more is chosen: weight 1, no tags, ready when its port accepts a connection.
+    /// A service of which nothing more is chosen: weight 1, no tags, checked by connecting to its port.
     pub fn new(name: ServiceName, port: Port) -> Self {
         Self {
             name,
@@ -29,20 +31,9 @@ impl ServiceSpec {
             weight: Weight::default(),
             tags: Tags::default(),
             metadata: Metadata::default(),
-            ready_check: ReadyCheck::Tcp,
+            checks: Check::tcp().into(),
         }
     }
-}
-
-/// How an instance earns its first call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
-pub enum ReadyCheck {
-    /// A TCP connection to its port succeeds.
-    Tcp,
-    /// It is ready as soon as its process runs.
-    None,
 }
 
 /// What keeps an endpoint.

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use netloft_types::{
-    AttachSpec, Attachment, Bandwidth, DefaultRoute, Dns, Driver, DriverSpec, Endpoint, InterfaceAddr,
-    InterfaceName, Invalid, Lifetime, Mtu, Network, NetworkSpec, Port, PortRange, Protocol, PublishSpec,
-    PublishedPort, Rate, ReadyCheck, RouteSpec, Segment, ServiceSpec, Subnet,
+    AttachSpec, Attachment, Bandwidth, Check, CheckKind, Checks, DefaultRoute, Dns, Driver, DriverSpec,
+    Endpoint, InterfaceAddr, InterfaceName, Invalid, Lifetime, Mtu, Network, NetworkSpec, Port, PortRange,
+    Protocol, PublishSpec, PublishedPort, Rate, RouteSpec, Segment, ServiceSpec, Subnet,
 };
 
-use super::{address, metadata, tags, unknown, weight};
+use super::{address, checks, metadata, tags, unknown, weight};
 use crate::network::v1 as wire;
 
 /// Parses the wish for a network.
@@ -185,16 +185,24 @@ const DNS_WORD_LEN_MAX: usize = 253;
 /// Parses the service half of the wish for an attachment.
 pub fn service_spec(wire: wire::Service) -> Result<ServiceSpec, Invalid> {
     let bare = ServiceSpec::new(wire.name.parse()?, Port::try_from(wire.port)?);
-    let ready_check = match wire::ReadyCheck::try_from(wire.ready_check) {
-        Ok(wire::ReadyCheck::Unspecified | wire::ReadyCheck::Tcp) => ReadyCheck::Tcp,
-        Ok(wire::ReadyCheck::None) => ReadyCheck::None,
+    let checks = match wire::ReadyCheck::try_from(wire.ready_check) {
+        _ if !wire.checks.is_empty() => checks(wire.checks)?,
+        Ok(wire::ReadyCheck::Unspecified | wire::ReadyCheck::Tcp) => Check::tcp().into(),
+        Ok(wire::ReadyCheck::None) => Checks::default(),
         Err(_) => return Err(unknown("ready check", wire.ready_check)),
     };
+    if let Some(check) = checks.iter().find(|check| check.kind == CheckKind::Ttl) {
+        return Err(Invalid::new(
+            "check",
+            check,
+            "must be one that an agent can carry out: tcp, http or grpc",
+        ));
+    }
     Ok(ServiceSpec {
         weight: weight(wire.weight)?.unwrap_or_default(),
         tags: tags(wire.tags)?,
         metadata: metadata(wire.metadata)?,
-        ready_check,
+        checks,
         ..bare
     })
 }

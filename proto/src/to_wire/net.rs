@@ -4,10 +4,10 @@ use std::path::Path;
 
 use netloft_types::{
     AttachSpec, Attachment, Bandwidth, DefaultRoute, Dns, Driver, DriverSpec, Lifetime, Network, NetworkSpec,
-    PortRange, Protocol, PublishSpec, ReadyCheck, RouteSpec, Segment, ServiceSpec,
+    PortRange, Protocol, PublishSpec, RouteSpec, Segment, ServiceSpec,
 };
 
-use super::{metadata, tags};
+use super::{check, metadata, tags};
 use crate::network::v1 as wire;
 
 /// A driver that the vocabulary has and the schema has not: whoever reads it refuses it by its name.
@@ -129,10 +129,7 @@ fn dns(dns: &Dns) -> Option<wire::Dns> {
 }
 
 fn service_spec(service: &ServiceSpec) -> wire::Service {
-    let ready_check = match service.ready_check {
-        ReadyCheck::Tcp => wire::ReadyCheck::Tcp,
-        ReadyCheck::None => wire::ReadyCheck::None,
-    };
+    let ready_check = if service.checks.is_empty() { wire::ReadyCheck::None } else { wire::ReadyCheck::Tcp };
     wire::Service {
         name: service.name.to_string(),
         port: service.port.number().into(),
@@ -140,6 +137,7 @@ fn service_spec(service: &ServiceSpec) -> wire::Service {
         tags: tags(&service.tags),
         metadata: metadata(&service.metadata),
         ready_check: ready_check.into(),
+        checks: service.checks.iter().map(check).collect(),
     }
 }
 

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use clap::Args;
 use netloft_types::{
-    AttachSpec, Bandwidth, DefaultRoute, Dns, InterfaceName, MacAddr, NetworkName, Port, PublishSpec, Rate,
-    ReadyCheck, RouteSpec, SandboxName, ServiceName, ServiceSpec, Tag, Weight,
+    AttachSpec, Bandwidth, Check, Checks, DefaultRoute, Dns, InterfaceName, MacAddr, NetworkName, Port,
+    PublishSpec, Rate, RouteSpec, SandboxName, ServiceName, ServiceSpec, Tag, Weight,
 };
 
 /// What a sandbox serves. The command says what it is called, in an argument of the group `named`.
@@ -25,8 +25,13 @@ pub(crate) struct ServiceOptions {
     /// A fact about it.
     #[arg(long = "meta", requires = "port", value_name = "KEY=VALUE", value_parser = key_value)]
     metadata: Vec<(String, String)>,
-    /// Get calls at once, without waiting for the port to accept a connection.
-    #[arg(long, requires = "port")]
+    /// How it earns its first call, and shows that it works from then on: as in `tcp`, `http:/healthz` or
+    /// `grpc:/pkg.Service`, with options as in `http:8081/healthz,interval=5s,failures=2`. May be repeated
+    /// [default: tcp].
+    #[arg(long = "check", requires = "port", value_name = "CHECK")]
+    checks: Vec<Check>,
+    /// Get calls at once, and be taken to work for as long as the process runs.
+    #[arg(long, requires = "port", conflicts_with = "checks")]
     no_check: bool,
 }
 
@@ -34,12 +39,18 @@ impl ServiceOptions {
     /// The service, if there is a port.
     pub(crate) fn spec(self, name: ServiceName) -> anyhow::Result<Option<ServiceSpec>> {
         let Some(port) = self.port else { return Ok(None) };
+        let bare = ServiceSpec::new(name, port);
+        let checks = match self.checks {
+            _ if self.no_check => Checks::default(),
+            none if none.is_empty() => bare.checks,
+            checks => checks.try_into()?,
+        };
         Ok(Some(ServiceSpec {
             weight: self.weight,
             tags: self.tags.into_iter().collect::<BTreeSet<_>>().try_into()?,
             metadata: self.metadata.into_iter().collect::<BTreeMap<_, _>>().try_into()?,
-            ready_check: if self.no_check { ReadyCheck::None } else { ReadyCheck::Tcp },
-            ..ServiceSpec::new(name, port)
+            checks,
+            ..bare
         }))
     }
 }

@@ -41,6 +41,8 @@ async fn ask(command: Command, common: &Common) -> anyhow::Result<u8> {
         Command::Gc { dry_run } => host::collect_garbage(dry_run, common).await?,
         Command::Services => registry::services(common).await?,
         Command::Resolve(args) => registry::resolve(&args, common).await?,
+        Command::Instance { id } => registry::instance(&id, common).await?,
+        Command::Maintenance(args) => registry::maintain(&args, common).await?,
         Command::Watch(args) => registry::watch(&args, common).await?,
         Command::Status => status::run(common).await?,
         Command::Up(_) | Command::Demo(_) | Command::Completions { .. } => {

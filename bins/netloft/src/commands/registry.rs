@@ -1,12 +1,14 @@
 //! `netloft services`, `netloft resolve` and `netloft watch`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use netloft_types::{Instance, Update};
+use netloft_client::{Examined, ServiceSummary};
+use netloft_types::{CheckReport, Instance, InstanceId, Update};
 use serde_json::json;
 
 use super::registry;
-use crate::args::{Common, QueryArgs};
+use crate::args::{Common, MaintenanceArgs, QueryArgs};
 use crate::output;
 
 pub(crate) async fn services(common: &Common) -> anyhow::Result<()> {
@@ -14,11 +16,14 @@ pub(crate) async fn services(common: &Common) -> anyhow::Result<()> {
     if common.json {
         let all = services
             .iter()
-            .map(|one| json!({ "name": one.name, "instances": one.instances, "usable": one.usable }));
+            .map(|one| json!({ "name": one.name, "instances": one.instances, "usable": one.usable, "held": one.held }));
         return output::json(&all.collect::<Vec<_>>());
     }
-    let rows =
-        services.iter().map(|one| [one.name.to_string(), one.instances.to_string(), one.usable.to_string()]);
+    let usable = |one: &ServiceSummary| match one.held {
+        0 => one.usable.to_string(),
+        held => format!("{} ({held} held: too many fail at once)", one.usable),
+    };
+    let rows = services.iter().map(|one| [one.name.to_string(), one.instances.to_string(), usable(one)]);
     output::block(&output::table(["SERVICE", "INSTANCES", "USABLE"], rows))
 }
 
@@ -38,11 +43,64 @@ pub(crate) fn show(instances: &[Arc<Instance>]) -> anyhow::Result<()> {
             one.service.to_string(),
             format!("{}", std::net::SocketAddr::new(one.address, one.port.number())),
             one.weight.to_string(),
-            format!("{}, {}", one.health, one.lifecycle),
+            state(one),
             output::list(one.tags.iter()),
         ]
     });
     output::block(&output::table(["INSTANCE", "SERVICE", "ADDRESS", "WEIGHT", "STATE", "TAGS"], rows))
+}
+
+/// Health and lifecycle, and whether an operator keeps it out.
+fn state(instance: &Instance) -> String {
+    let Instance { health, lifecycle, .. } = instance;
+    let maintenance = if instance.maintenance.is_some() { ", maintenance" } else { "" };
+    format!("{health}, {lifecycle}{maintenance}")
+}
+
+pub(crate) async fn instance(id: &InstanceId, common: &Common) -> anyhow::Result<()> {
+    let Examined { instance, checks } = registry(common)?.examine(id).await?;
+    if common.json {
+        let checks: Vec<_> = checks.iter().map(report_as_json).collect();
+        return output::json(&json!({ "instance": instance, "checks": checks }));
+    }
+    let (reason, specs) = (instance.maintenance.clone(), instance.checks.clone());
+    show(&[Arc::new(instance)])?;
+    if let Some(reason) = reason {
+        output::line(format_args!("\nin maintenance: {reason}"))?;
+    }
+    if checks.is_empty() {
+        return specs.iter().try_for_each(|check| Ok(output::line(format_args!("check: {check}"))?));
+    }
+    output::line("")?;
+    let rows = checks.iter().map(|one| {
+        let age = humantime::format_duration(Duration::from_secs(one.age.as_secs())).to_string();
+        [one.name.to_string(), describe_health(one), age, one.failures.to_string(), one.output.to_string()]
+    });
+    output::block(&output::table(["CHECK", "HEALTH", "FOR", "FAILURES", "OUTPUT"], rows))
+}
+
+fn describe_health(report: &CheckReport) -> String {
+    let damped = if report.is_damped { ", damped" } else { "" };
+    let held = if report.is_held { ", held" } else { "" };
+    format!("{}{damped}{held}", report.health)
+}
+
+fn report_as_json(report: &CheckReport) -> serde_json::Value {
+    json!({
+        "name": report.name,
+        "health": report.health,
+        "age_ms": u64::try_from(report.age.as_millis()).unwrap_or(u64::MAX),
+        "failures": report.failures,
+        "output": report.output.as_str(),
+        "damped": report.is_damped,
+        "held": report.is_held,
+    })
+}
+
+pub(crate) async fn maintain(args: &MaintenanceArgs, common: &Common) -> anyhow::Result<()> {
+    // Exactly one of the two was said.
+    let reason = args.reason.clone().filter(|_| !args.end);
+    Ok(registry(common)?.set_maintenance(&args.id, reason).await?)
 }
 
 pub(crate) async fn watch(args: &QueryArgs, common: &Common) -> anyhow::Result<()> {
@@ -81,8 +139,8 @@ fn print(update: &Update) -> anyhow::Result<()> {
 
 fn describe(instance: &Instance) -> String {
     let address = std::net::SocketAddr::new(instance.address, instance.port.number());
-    let Instance { id, service, weight, health, lifecycle, .. } = instance;
-    format!("{id}  {service}  {address}  weight {weight}  {health}, {lifecycle}")
+    let Instance { id, service, weight, .. } = instance;
+    format!("{id}  {service}  {address}  weight {weight}  {}", state(instance))
 }
 
 fn as_json(update: &Update) -> serde_json::Value {

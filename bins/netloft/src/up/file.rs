@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use netloft_types::{
-    AttachSpec, InterfaceName, MacAddr, Metadata, Mtu, NetworkName, NetworkSpec, Port, PublishSpec,
-    ReadyCheck, SandboxName, Segment, ServiceName, ServiceSpec, Subnet, Tags, Weight,
+    AttachSpec, Check, Checks, InterfaceName, MacAddr, Metadata, Mtu, NetworkName, NetworkSpec, Port,
+    PublishSpec, SandboxName, Segment, ServiceName, ServiceSpec, Subnet, Tags, Weight,
 };
 use serde::{Deserialize, Deserializer};
 
@@ -179,29 +179,36 @@ struct ServiceEntry {
     tags: Tags,
     #[serde(default)]
     metadata: Metadata,
-    #[serde(default)]
-    check: Check,
+    #[serde(default, deserialize_with = "checks")]
+    check: Option<Checks>,
 }
 
-#[derive(Clone, Copy, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Check {
-    #[default]
-    Tcp,
-    None,
+/// One check, the word `none`, or a list of checks.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum ChecksEntry {
+    One(String),
+    Many(Checks),
+}
+
+fn checks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Checks>, D::Error> {
+    let parse = |text: &str| text.parse::<Check>().map(Checks::from).map_err(serde::de::Error::custom);
+    match ChecksEntry::deserialize(deserializer)? {
+        ChecksEntry::One(text) if text == "none" => Ok(Some(Checks::default())),
+        ChecksEntry::One(text) => parse(&text).map(Some),
+        ChecksEntry::Many(checks) => Ok(Some(checks)),
+    }
 }
 
 impl ServiceEntry {
     fn into_spec(self) -> ServiceSpec {
+        let bare = ServiceSpec::new(self.name, self.port);
         ServiceSpec {
             weight: self.weight,
             tags: self.tags,
             metadata: self.metadata,
-            ready_check: match self.check {
-                Check::Tcp => ReadyCheck::Tcp,
-                Check::None => ReadyCheck::None,
-            },
-            ..ServiceSpec::new(self.name, self.port)
+            checks: self.check.unwrap_or(bare.checks),
+            ..bare
         }
     }
 }

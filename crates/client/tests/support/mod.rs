@@ -7,10 +7,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use netloft_checker::Checker;
 use netloft_client::{Client, Discovery, RegisterOptions};
+use netloft_health::{MonitorOptions, Targets};
 use netloft_proto::registry::v1::registry_client::RegistryClient;
 use netloft_registry::{MemoryStore, Store, StoreOptions};
-use netloft_rpc::{Error, Listener, ServerOptions, SocketAccess, serve};
+use netloft_rpc::{Error, Listener, Server, ServerOptions, SocketAccess};
 use netloft_types::{Instance, InstanceId, Query, ServiceName};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -51,11 +53,28 @@ impl Registry {
         Self::run(listener, target, store)
     }
 
+    /// A registry that runs checks, also on loopback.
+    pub(crate) async fn start_checking() -> Self {
+        let listener = Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let target = format!("http://{listener}");
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::start(StoreOptions::default()));
+        let targets = Targets { allow: vec!["127.0.0.0/8".parse().unwrap()], ..Targets::default() };
+        let checker =
+            Checker::start(Arc::clone(&store), MonitorOptions { targets, ..MonitorOptions::default() });
+        let server = Server::new(ServerOptions::default()).checked_registry(Arc::clone(&store), checker);
+        Self::run_server(server, listener, target, store)
+    }
+
     fn run(listener: Listener, target: String, store: Arc<dyn Store>) -> Self {
+        let server = Server::new(ServerOptions::default()).registry(Arc::clone(&store));
+        Self::run_server(server, listener, target, store)
+    }
+
+    fn run_server(server: Server, listener: Listener, target: String, store: Arc<dyn Store>) -> Self {
         let address = listener.tcp_address();
         let (stop, stopped) = oneshot::channel();
         let shutdown = async move { stopped.await.unwrap_or_default() };
-        let serving = serve(listener, Arc::clone(&store), ServerOptions::default(), shutdown);
+        let serving = server.run(vec![listener], shutdown);
         Self { store, target, address, stop, task: tokio::spawn(serving) }
     }
 

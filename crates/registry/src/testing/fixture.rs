@@ -75,6 +75,10 @@ impl Subject {
         self.0.apply(Command::Deregister { session, id }).await
     }
 
+    pub(super) async fn get(&self, id: &str) -> Option<Arc<Instance>> {
+        self.0.get(&instance_id(id)).await.expect("a read is answered").instance
+    }
+
     /// The revision of the store and the ids of what `query` selects.
     pub(super) async fn list(&self, query: &Query) -> (Revision, Vec<String>) {
         let snapshot = self.0.list(query).await.expect("a list is answered");

@@ -1,11 +1,12 @@
 //! Checks of sessions, registrations and lookups.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use netloft_types::limits::{SESSION_TTL_MAX, SESSION_TTL_MIN};
-use netloft_types::{Health, Patch, Query};
+use netloft_types::{Check, Health, Instance, Lifecycle, Patch, Query};
 
-use crate::{Applied, Error, Found, Limits, StoreOptions};
+use crate::{Applied, Command, Error, Found, Limits, StoreOptions};
 
 use super::fixture::{Subject, instance, instance_id, of};
 use super::{Make, checks};
@@ -19,6 +20,8 @@ checks![
     an_instance_belongs_to_its_session,
     a_patch_changes_what_it_names,
     a_draining_instance_leaves_the_lookups,
+    checks_say_how_their_instance_is_and_its_owner_does_not,
+    an_amendment_is_made_only_to_what_was_seen,
     what_is_absent_is_not_found,
     a_closed_session_takes_its_instances_along,
     services_are_summed_up,
@@ -153,6 +156,53 @@ async fn a_draining_instance_leaves_the_lookups(make: Make) {
     subject.update(session, "a", Patch::drain()).await.expect("it is registered");
     assert_eq!(subject.list(&of("api")).await.1, ["b"]);
     assert_eq!(subject.list(&Query::everything()).await.1, ["a", "b"]);
+}
+
+async fn checks_say_how_their_instance_is_and_its_owner_does_not(make: Make) {
+    let subject = Subject::new(&make).await;
+    let session = subject.session(1).await;
+    let mut checked = instance("a", "api");
+    checked.checks = Check::tcp().into();
+    checked.lifecycle = Lifecycle::Starting;
+    subject.register(session, checked.clone()).await;
+    assert_eq!(subject.list(&of("api")).await.1, [""; 0]);
+    let boast = Patch { health: Some(Health::Passing), ..Patch::default() };
+    let error = subject.update(session, "a", boast).await.expect_err("it is for the checks to say");
+    assert!(error.is_invalid(), "{error}");
+
+    let seen = subject.get("a").await.expect("it is registered");
+    let becomes = Some(seen.judged(Health::Warning, true).maintained("new disk".parse().ok()).into());
+    let amended = subject.0.apply(Command::Amend { seen, becomes: becomes.clone() }).await;
+    assert_eq!(subject.list(&Query::everything()).await.0, amended.expect("it is as it was seen").at);
+    // As a client does that lost the answer.
+    subject.register(session, checked).await;
+    assert_eq!(subject.get("a").await, becomes);
+    assert_eq!(subject.list(&of("api")).await.1, [""; 0], "it is in maintenance");
+}
+
+async fn an_amendment_is_made_only_to_what_was_seen(make: Make) {
+    let subject = Subject::new(&make).await;
+    let session = subject.session(1).await;
+    subject.register(session, instance("a", "api")).await;
+    let seen = subject.get("a").await.expect("it is registered");
+    let at = subject.update(session, "a", Patch::drain()).await.expect("it is registered").at;
+
+    let amend = |seen: &Arc<Instance>, becomes: Option<Instance>| {
+        subject.0.apply(Command::Amend { seen: Arc::clone(seen), becomes: becomes.map(Arc::new) })
+    };
+    let changed = Err(Error::InstanceChanged { id: instance_id("a") });
+    assert_eq!(amend(&seen, None).await, changed);
+    assert_eq!(amend(&seen, Some(instance("a", "web"))).await, changed);
+    assert_eq!(subject.list(&Query::everything()).await, (at, vec!["a".to_owned()]));
+
+    let seen = subject.get("a").await.expect("it is registered");
+    let error = amend(&seen, Some(instance("b", "api"))).await.expect_err("an id stays as it is");
+    assert!(error.is_invalid(), "{error}");
+    let removed = amend(&seen, None).await.expect("it is as it was seen");
+    assert_eq!(subject.list(&Query::everything()).await, (removed.at, Vec::new()));
+    assert_eq!(amend(&seen, None).await, Err(Error::InstanceNotFound { id: instance_id("a") }));
+    // Its session is there, and has nothing left.
+    assert_eq!(subject.close(session).await.expect("it is open").at, removed.at);
 }
 
 async fn what_is_absent_is_not_found(make: Make) {

@@ -1,0 +1,289 @@
+//! The process as an observer: it may be stopped, and instances may be replaced, and no call fails for that.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use netloft_balance::Builtin;
+use netloft_client::{Balanced, Client, RegisterOptions, Registration};
+use netloft_types::{Check, Checks, Health, Instance, Query};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+/// More than anything but the stop takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Shorter than the stop, as everything else that could run out meanwhile.
+const TTL: Duration = Duration::from_secs(5);
+const STOP: Duration = Duration::from_secs(10);
+
+/// A registry in a process of its own, killed at the end.
+struct Registry {
+    child: Child,
+    target: String,
+}
+
+impl Registry {
+    fn start() -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_registry-server"))
+            .env_clear()
+            .args([
+                "--listen",
+                "127.0.0.1:0",
+                "--unix",
+                "none",
+                "--check-allow",
+                "127.0.0.0/8",
+                "--log",
+                "off",
+            ])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let target = format!("http://{}", line.trim().strip_prefix("listening on ").unwrap());
+        Self { child, target }
+    }
+
+    fn client(&self) -> Client {
+        Client::connect(self.target.parse().unwrap())
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A server of one byte, and how many calls it is in the middle of.
+struct Replica {
+    address: SocketAddr,
+    under_way: Arc<AtomicUsize>,
+    serving: JoinHandle<()>,
+}
+
+impl Replica {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let under_way = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&under_way);
+        let serving = tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let counter = Arc::clone(&counter);
+                counter.fetch_add(1, Ordering::SeqCst);
+                tokio::spawn(async move {
+                    let mut byte = [0];
+                    while stream.read_exact(&mut byte).await.is_ok() {
+                        // Some work, so that calls are under way whenever something happens.
+                        sleep(Duration::from_millis(20)).await;
+                        if stream.write_all(&byte).await.is_err() {
+                            break;
+                        }
+                    }
+                    counter.fetch_sub(1, Ordering::SeqCst);
+                });
+            }
+        });
+        Self { address, under_way, serving }
+    }
+
+    /// Ends it, and whatever it is in the middle of: it must be in the middle of nothing.
+    fn stop(self) {
+        assert_eq!(self.under_way.load(Ordering::SeqCst), 0, "stopped in the middle of a call");
+        self.serving.abort();
+    }
+}
+
+fn instance(id: &str, at: SocketAddr, check: &str) -> Instance {
+    let port = u32::from(at.port()).try_into().unwrap();
+    let bare = Instance::new(id.parse().unwrap(), "api".parse().unwrap(), at.ip(), port);
+    bare.with_checks(Checks::from(check.parse::<Check>().unwrap()))
+}
+
+async fn balanced(client: &Client) -> Balanced {
+    let balanced = client.balance(Query::service("api".parse().unwrap()), Builtin::RoundRobin);
+    balanced.ready(PATIENCE).await.unwrap();
+    balanced
+}
+
+async fn becomes(balanced: &Balanced, expected: usize) {
+    let reached = timeout(PATIENCE, async {
+        while balanced.discovery().snapshot().instances().len() != expected {
+            sleep(Duration::from_millis(5)).await;
+        }
+    });
+    let found = || balanced.discovery().snapshot().instances().len();
+    assert!(reached.await.is_ok(), "{} are usable and not {expected}", found());
+}
+
+/// One call, without a second try: a connection, a byte there, a byte back.
+async fn call(balanced: &Balanced) -> Result<(), String> {
+    let chosen = balanced.pick().ok_or("there is nobody to call")?;
+    let address = SocketAddr::new(chosen.address, chosen.port.number());
+    let told = |error: std::io::Error| format!("{} at {address}: {error}", chosen.id);
+    let mut stream = TcpStream::connect(address).await.map_err(told)?;
+    stream.write_all(b"x").await.map_err(told)?;
+    stream.read_exact(&mut [0]).await.map_err(told)?;
+    Ok(())
+}
+
+/// Calls from several tasks until it is told to stop; answers how many, and what failed.
+fn load(balanced: Balanced) -> (tokio::sync::watch::Sender<bool>, JoinHandle<(usize, Vec<String>)>) {
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let balanced = Arc::new(balanced);
+    let calling = tokio::spawn(async move {
+        let callers = (0..4).map(|_| {
+            let (balanced, stopped) = (Arc::clone(&balanced), stopped.clone());
+            tokio::spawn(async move {
+                let (mut calls, mut failed) = (0, Vec::new());
+                while !*stopped.borrow() {
+                    calls += 1;
+                    failed.extend(call(&balanced).await.err());
+                }
+                (calls, failed)
+            })
+        });
+        let (mut calls, mut failed) = (0, Vec::new());
+        for caller in callers.collect::<Vec<_>>() {
+            let (made, failures) = caller.await.unwrap();
+            calls += made;
+            failed.extend(failures);
+        }
+        (calls, failed)
+    });
+    (stop, calling)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_stopped_for_ten_seconds_throws_nothing_out_that_works() {
+    let registry = Registry::start();
+    let client = registry.client();
+    let mut replicas = Vec::new();
+    let mut registrations: Vec<Arc<Registration>> = Vec::new();
+    for number in 0..12 {
+        let replica = Replica::start().await;
+        let check = [
+            "tcp,interval=200ms,timeout=100ms,failures=1,remove-after=2s",
+            "ttl,interval=3s,remove-after=2s",
+        ][number % 2];
+        let said = instance(&format!("i{number}"), replica.address, check);
+        let registered = client.register(said, RegisterOptions { ttl: TTL }).await.unwrap();
+        registrations.push(Arc::new(registered));
+        replicas.push(replica);
+    }
+    // Those of odd numbers say that they work, as often as is prudent.
+    let beating: Vec<_> = registrations
+        .iter()
+        .skip(1)
+        .step_by(2)
+        .map(|registration| {
+            let registration = Arc::clone(registration);
+            tokio::spawn(async move {
+                loop {
+                    // While the server is stopped nobody hears it.
+                    let _ = registration.heartbeat(Health::Passing, "").await;
+                    sleep(Duration::from_millis(500)).await;
+                }
+            })
+        })
+        .collect();
+
+    let observer = balanced(&client).await;
+    becomes(&observer, 12).await;
+    let mut watch = client.discover(Query::service("api".parse().unwrap()));
+    let fewest = Arc::new(AtomicUsize::new(usize::MAX));
+    let seen = Arc::clone(&fewest);
+    let watching = tokio::spawn(async move {
+        loop {
+            seen.fetch_min(watch.changed().await.instances().len(), Ordering::SeqCst);
+        }
+    });
+    let (stop_load, calling) = load(balanced(&client).await);
+
+    registry.signal(Signal::SIGSTOP);
+    sleep(STOP).await;
+    registry.signal(Signal::SIGCONT);
+    let resumed = Instant::now();
+    // Long enough for whatever the stop had made overdue to be found so, removals included.
+    while resumed.elapsed() < TTL + Duration::from_secs(4) {
+        let found = observer.discovery().snapshot().instances().len();
+        assert_eq!(found, 12, "{:?} after it went on", resumed.elapsed());
+        sleep(Duration::from_millis(10)).await;
+    }
+    let services = client.services().await.unwrap();
+    assert_eq!((services[0].instances, services[0].usable, services[0].held), (12, 12, 0));
+    assert_eq!(fewest.load(Ordering::SeqCst), 12);
+
+    // It has not gone blind: what really dies is noticed.
+    replicas.swap_remove(0).serving.abort();
+    becomes(&observer, 11).await;
+    stop_load.send_replace(true);
+    let (calls, failed) = calling.await.unwrap();
+    assert!(calls > 500, "{calls}");
+    assert!(failed.iter().all(|text| text.starts_with("i0 ")), "{failed:?}");
+    watching.abort();
+    beating.iter().for_each(JoinHandle::abort);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rolling_restart_of_three_replicas_fails_no_call() {
+    let registry = Registry::start();
+    let client = registry.client();
+    let check = "tcp,interval=100ms";
+    let start = async |id: String| {
+        let replica = Replica::start().await;
+        let said = instance(&id, replica.address, check);
+        let registration = client.register(said, RegisterOptions::default()).await.unwrap();
+        (replica, registration)
+    };
+    let mut running = Vec::new();
+    for number in 0..3 {
+        running.push(start(format!("old-{number}")).await);
+    }
+    let observer = balanced(&client).await;
+    becomes(&observer, 3).await;
+    let (stop_load, calling) = load(balanced(&client).await);
+
+    for number in 0..3 {
+        let new = start(format!("new-{number}")).await;
+        becomes(&observer, 4).await;
+        let (replica, registration) = running.remove(0);
+        registration.drain_within("1s".parse().unwrap()).await.unwrap();
+        becomes(&observer, 3).await;
+        // It serves until the registry has let go of it, which is when its window is over.
+        let removed = timeout(PATIENCE, async {
+            while client.get(registration.id()).await.is_ok() {
+                sleep(Duration::from_millis(10)).await;
+            }
+        });
+        removed.await.unwrap();
+        replica.stop();
+        registration.close().await.unwrap();
+        running.push(new);
+    }
+    stop_load.send_replace(true);
+    let (calls, failed) = calling.await.unwrap();
+    assert!(calls > 100, "{calls}");
+    assert_eq!(failed, [""; 0], "of {calls} calls");
+    let names: Vec<_> =
+        observer.discovery().snapshot().instances().iter().map(|one| one.id.to_string()).collect();
+    assert_eq!(names, ["new-0", "new-1", "new-2"]);
+}

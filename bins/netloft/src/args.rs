@@ -229,12 +229,11 @@ pub(crate) struct DetachArgs {
 }
 
 #[derive(Debug, Args)]
-#[group(id = "wish", required = true, multiple = false, args = ["reason", "end"])]
 pub(crate) struct MaintenanceArgs {
     /// The id of the instance.
     pub(crate) id: InstanceId,
     /// Why it is kept out.
-    #[arg(long)]
+    #[arg(long, required_unless_present = "end", conflicts_with = "end")]
     pub(crate) reason: Option<Reason>,
     /// Keep it out no longer.
     #[arg(long)]

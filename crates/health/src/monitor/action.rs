@@ -11,9 +11,9 @@ use super::Amendment;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Action {
-    /// Probe, then call [`Monitor::finished`].
+    /// Probe, then call [`Monitor::finished`](super::Monitor::finished).
     Probe(Probe),
-    /// Change the registry, and call [`Monitor::set_back`] if that fails.
+    /// Change the registry, and call [`Monitor::set_back`](super::Monitor::set_back) if that fails.
     Amend(Amendment),
     /// So much of a service seems to fail at once that what was there before stays: somebody should look soon.
     Panic {

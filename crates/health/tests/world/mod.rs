@@ -180,12 +180,11 @@ impl World {
                         continue;
                     }
                     self.amended.push((self.now, id.clone(), amendment.cause));
-                    match amendment.becomes {
-                        Some(instance) => self.put(instance),
-                        None => {
-                            self.registry.remove(&id);
-                            self.tell(|at| Update::Delete { at, id });
-                        }
+                    if let Some(instance) = amendment.becomes {
+                        self.put(instance);
+                    } else {
+                        self.registry.remove(&id);
+                        self.tell(|at| Update::Delete { at, id });
                     }
                 }
                 Action::Panic { service } => self.panics.push((service, true)),

@@ -6,6 +6,8 @@
 //! and equally well tested: [`Plan::applied`]. A plan is a function of what is in the journal, so that holds for what an
 //! earlier process made, too.
 
+mod undoing;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
@@ -17,8 +19,8 @@ use netloft_types::{
     Bandwidth, EndpointId, InterfaceAddr, InterfaceName, MacAddr, Mtu, RouteSpec, SandboxName,
 };
 
-use crate::error::chain;
-use crate::kernel::{Kernel, KernelError, Stray};
+pub use self::undoing::{Applied, Failure, Leftover};
+use crate::kernel::{Kernel, Stray};
 
 /// One change to the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +37,20 @@ pub enum Step {
     },
     /// Makes the network namespace of a sandbox.
     CreateNetns {
+        /// The sandbox.
+        sandbox: SandboxName,
+    },
+    /// Makes the network namespace of an endpoint whose sandbox is not known yet. Nobody else can find it, and it is gone
+    /// with this process. Later steps of that endpoint are done in it, whatever sandbox they name, until
+    /// [`Step::NameNetns`].
+    CreateUnnamed {
+        /// The endpoint.
+        endpoint: EndpointId,
+    },
+    /// Gives the network namespace of an endpoint, made before its sandbox was known, the name of that sandbox.
+    NameNetns {
+        /// The endpoint.
+        endpoint: EndpointId,
         /// The sandbox.
         sandbox: SandboxName,
     },
@@ -138,9 +154,10 @@ impl Step {
             Self::CreateBridge(spec) => Some(Undo::DeleteBridge { bridge: spec.name.clone(), mac: spec.mac }),
             Self::ProhibitForwarding(rule) => Some(Undo::PermitForwarding(rule.clone())),
             Self::Admit { facts } => Some(Undo::Withdraw { facts: facts.clone() }),
-            Self::CreateNetns { sandbox } | Self::AdoptNetns { sandbox, .. } => {
-                Some(Undo::DropNetns { sandbox: sandbox.clone() })
-            }
+            Self::CreateNetns { sandbox }
+            | Self::AdoptNetns { sandbox, .. }
+            | Self::NameNetns { sandbox, .. } => Some(Undo::DropNetns { sandbox: sandbox.clone() }),
+            Self::CreateUnnamed { endpoint } => Some(Undo::DropUnnamed { endpoint: *endpoint }),
             Self::CreateVeth(veth) => Some(Undo::CutVeth {
                 endpoint: veth.endpoint,
                 host_link: veth.host_link.clone(),
@@ -180,6 +197,12 @@ impl fmt::Display for Step {
             Self::Admit { .. } => write!(f, "tell the packet filter what passes"),
             Self::CreateNetns { sandbox } => {
                 write!(f, "create the network namespace of sandbox {sandbox}")
+            }
+            Self::CreateUnnamed { endpoint } => {
+                write!(f, "create a network namespace for endpoint {endpoint}")
+            }
+            Self::NameNetns { endpoint, sandbox } => {
+                write!(f, "use the network namespace of endpoint {endpoint} for sandbox {sandbox}")
             }
             Self::AdoptNetns { sandbox, path } => {
                 write!(f, "use the network namespace {} for sandbox {sandbox}", path.display())
@@ -221,6 +244,11 @@ pub enum Undo {
         /// The sandbox.
         sandbox: SandboxName,
     },
+    /// Lets go of the namespace of an endpoint that no sandbox was given.
+    DropUnnamed {
+        /// The endpoint.
+        endpoint: EndpointId,
+    },
     /// Cuts a link off: no packet passes it any more. The device itself goes with the sandbox's namespace
     /// or with the next [`Kernel::reap`], because deleting it alone costs the whole host some 20 ms.
     CutVeth {
@@ -260,6 +288,7 @@ impl fmt::Display for Undo {
             Self::DropNetns { sandbox } => {
                 write!(f, "drop the network namespace of sandbox {sandbox}")
             }
+            Self::DropUnnamed { endpoint } => write!(f, "drop the network namespace of endpoint {endpoint}"),
             Self::CutVeth { host_link, .. } => write!(f, "cut link {host_link}"),
             Self::DeleteMacvlan { sandbox, interface, .. } => {
                 write!(f, "delete link {interface} in sandbox {sandbox}")
@@ -302,7 +331,16 @@ impl Plan {
     /// The error of the first step that failed. Every step before it and the failing one itself are undone by
     /// then, in reverse order; what could not be undone is in [`Failure::left`].
     pub fn apply(&self, kernel: &mut dyn Kernel) -> Result<(), Box<Failure>> {
-        for (index, step) in self.0.iter().enumerate() {
+        self.apply_from(0, kernel)
+    }
+
+    /// Carries out the steps from `first` on; those before it were carried out already.
+    ///
+    /// # Errors
+    ///
+    /// As [`Plan::apply`]: all of it is undone, with what was carried out already.
+    pub(crate) fn apply_from(&self, first: usize, kernel: &mut dyn Kernel) -> Result<(), Box<Failure>> {
+        for (index, step) in self.0.iter().enumerate().skip(first) {
             if let Err(error) = kernel.apply(step) {
                 let undos = self.0[..=index].iter().filter_map(Step::undo).collect();
                 let left = Applied { undos }.undo(kernel).err();
@@ -312,75 +350,3 @@ impl Plan {
         Ok(())
     }
 }
-
-/// What was done to the kernel and has to be undone one day.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Applied {
-    undos: Vec<Undo>,
-}
-
-impl Applied {
-    /// Undoes everything, in reverse order, going on past errors.
-    ///
-    /// # Errors
-    ///
-    /// What failed, in the order it was tried, together with what therefore remains to be undone.
-    pub fn undo(self, kernel: &mut dyn Kernel) -> Result<(), Leftover> {
-        let mut failed = Vec::new();
-        for undo in self.undos.into_iter().rev() {
-            if let Err(error) = kernel.undo(&undo) {
-                failed.push((undo, error));
-            }
-        }
-        if failed.is_empty() { Ok(()) } else { Err(Leftover { failed }) }
-    }
-}
-
-/// A plan that failed. Its `Display` says which step, and what could not be undone; its source says why.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot {step}{}", left_note(.left.as_ref()))]
-pub struct Failure {
-    /// The step that failed.
-    pub step: Step,
-    /// Why it failed.
-    #[source]
-    pub error: KernelError,
-    /// What could not be undone; normally nothing.
-    pub left: Option<Leftover>,
-}
-
-fn left_note(left: Option<&Leftover>) -> String {
-    left.map(|left| format!("; besides, {left}")).unwrap_or_default()
-}
-
-/// What could not be undone, and why. Nothing is forgotten: [`Leftover::remaining`] can be tried again.
-#[derive(Debug)]
-pub struct Leftover {
-    failed: Vec<(Undo, KernelError)>,
-}
-
-impl Leftover {
-    /// What could not be undone, with the reason, in the order it was tried.
-    pub fn failed(&self) -> impl Iterator<Item = (&Undo, &KernelError)> {
-        self.failed.iter().map(|(undo, error)| (undo, error))
-    }
-
-    /// What remains to be undone.
-    pub fn remaining(&self) -> Applied {
-        let undos = self.failed.iter().rev().map(|(undo, _)| undo.clone());
-        Applied { undos: undos.collect() }
-    }
-}
-
-/// Lists every failure with its causes: they have no common source that a chain printer could follow.
-impl fmt::Display for Leftover {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, (undo, error)) in self.failed.iter().enumerate() {
-            let separator = if index == 0 { "" } else { "; " };
-            write!(f, "{separator}could not {undo}: {}", chain(error))?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for Leftover {}

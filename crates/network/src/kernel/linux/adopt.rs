@@ -58,9 +58,11 @@ impl LinuxKernel {
                 Ok(found.is_some())
             }
             Step::ProhibitForwarding(rule) => Ok(survey.prohibitions.contains(rule)),
-            Step::CreateNetns { sandbox } | Step::AdoptNetns { sandbox, .. } => {
-                Ok(self.take_over_sandbox(sandbox))
-            }
+            Step::CreateNetns { sandbox }
+            | Step::AdoptNetns { sandbox, .. }
+            | Step::NameNetns { sandbox, .. } => Ok(self.take_over_sandbox(sandbox)),
+            // Gone with the process that made it.
+            Step::CreateUnnamed { .. } => Ok(false),
             Step::CreateVeth(veth) => {
                 Ok(self.take_over_veth(veth, link(veth.host_link.clone(), veth.host_mac)))
             }
@@ -101,7 +103,7 @@ impl LinuxKernel {
         if !self.sandboxes.contains_key(&macvlan.sandbox) {
             return Ok(false);
         }
-        let mut inside = self.conn_inside(&macvlan.sandbox)?;
+        let mut inside = self.conn_inside(macvlan.endpoint, &macvlan.sandbox)?;
         let found = inside.link(&macvlan.interface)?;
         let is_there = found.is_some_and(|link| link.mac == Some(macvlan.mac));
         if is_there {
@@ -119,7 +121,7 @@ impl LinuxKernel {
                 Ok(missing.map(|address| format!("bridge {} has lost its address {address}", spec.name)))
             }
             Step::ConfigureInside(inside) if self.sandboxes.contains_key(&inside.sandbox) => {
-                let mut conn = self.conn_inside(&inside.sandbox)?;
+                let mut conn = self.conn_inside(inside.endpoint, &inside.sandbox)?;
                 let held: Vec<InterfaceAddr> = conn.addresses()?.iter().map(|it| it.address).collect();
                 let missing = inside.addresses.iter().find(|wanted| !held.contains(wanted));
                 if let Some(address) = missing {

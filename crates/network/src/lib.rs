@@ -60,6 +60,10 @@
 //!
 //! Making a namespace takes half of the time of an attachment, so a host keeps eight of them ready from its first
 //! network on, filled up while nobody waits. The ninth sandbox in a row waits for its own.
+//!
+//! A network can keep whole endpoints ready besides ([`NetworkSpec::ready`](netloft_types::NetworkSpec::ready)): an
+//! attachment that asks for nothing in particular then gives one its name, in some ten microseconds. They are in no journal,
+//! are gone with the process, and give way to whoever cannot be served because of them.
 
 mod attached;
 mod doctor;

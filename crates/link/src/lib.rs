@@ -47,6 +47,7 @@ mod spec;
 mod sysctl;
 mod veth;
 mod watch;
+mod way_back;
 mod wire;
 
 pub use conn::Conn;
@@ -58,3 +59,4 @@ pub use rule::Prohibition;
 pub use spec::{BridgeSpec, InsideSpec, Ipv6, MacvlanSpec, Route, ShapeSpec, Switch, Veth, VethSpec};
 pub use sysctl::Sysctl;
 pub use watch::{Notice, Watcher};
+pub use way_back::WayBack;

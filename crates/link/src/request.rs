@@ -70,6 +70,12 @@ impl Request {
         Self::new("add route", object, NEW, message)
     }
 
+    /// Adds a route in place of the one that leads there from the same table.
+    pub(crate) fn set_route(object: &str, route: RouteMessage) -> Self {
+        let message = RouteNetlinkMessage::NewRoute(route);
+        Self::new("set route", object, NLM_F_CREATE | NLM_F_REPLACE, message)
+    }
+
     pub(crate) fn add_neighbour(operation: &'static str, object: &str, entry: NeighbourMessage) -> Self {
         Self::new(operation, object, NEW, RouteNetlinkMessage::NewNeighbour(entry))
     }
@@ -131,12 +137,12 @@ impl Request {
         Self::new("list", "routes", 0, RouteNetlinkMessage::GetRoute(route))
     }
 
-    pub(crate) fn add_rule(object: &str, rule: RuleMessage) -> Self {
-        Self::new("prohibit", object, NEW, RouteNetlinkMessage::NewRule(rule))
+    pub(crate) fn add_rule(operation: &'static str, object: &str, rule: RuleMessage) -> Self {
+        Self::new(operation, object, NEW, RouteNetlinkMessage::NewRule(rule))
     }
 
-    pub(crate) fn delete_rule(object: &str, rule: RuleMessage) -> Self {
-        Self::new("no longer prohibit", object, 0, RouteNetlinkMessage::DelRule(rule))
+    pub(crate) fn delete_rule(operation: &'static str, object: &str, rule: RuleMessage) -> Self {
+        Self::new(operation, object, 0, RouteNetlinkMessage::DelRule(rule))
     }
 
     /// Asks for all rules of a family.

@@ -2,6 +2,7 @@
 
 mod adopt;
 mod host;
+mod inside;
 mod reaper;
 mod watch;
 
@@ -10,10 +11,7 @@ use std::net::IpAddr;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::Path;
 
-use netloft_link::{
-    BridgeSpec, Conn, InsideSpec, LinkGroup, LinkIndex, MacvlanSpec, Route, ShapeSpec, Switch, Sysctl,
-    VethSpec,
-};
+use netloft_link::{BridgeSpec, Conn, LinkGroup, LinkIndex, MacvlanSpec, ShapeSpec, Switch, VethSpec};
 use netloft_netns::{Enterer, Netns, NetnsDir};
 use netloft_nft::{Connections, Fact, Firewall};
 use netloft_types::{
@@ -22,7 +20,7 @@ use netloft_types::{
 
 use self::reaper::Reaper;
 use super::{HostFacts, Kernel, KernelError, SandboxNetns, Stray, Survey, Watch};
-use crate::plan::{Inside, Macvlan, Step, Undo, Veth};
+use crate::plan::{Macvlan, Step, Undo, Veth};
 
 /// The group of links that were cut and wait to be deleted: "nloft" squeezed into 32 bits, which nobody picks
 /// by chance.
@@ -173,48 +171,6 @@ impl LinuxKernel {
         Ok(())
     }
 
-    fn configure_inside(&mut self, inside: &Inside) -> Result<(), KernelError> {
-        let ends = self.links.get(&inside.endpoint).copied().flatten();
-        let ends = ends.ok_or_else(|| missing("link", &inside.interface))?;
-        let route = |route: &netloft_types::RouteSpec| Route {
-            destination: route.destination,
-            gateway: route.via,
-            link: None,
-            metric: None,
-        };
-        let sysctls = inside.sysctls.iter().map(|(key, value)| Sysctl::new(key, value));
-        let spec = InsideSpec {
-            link: ends.inner,
-            name: inside.interface.clone(),
-            addresses: inside.addresses.clone(),
-            gateways: inside.gateways.clone(),
-            gateway_metric: inside.metric,
-            routes: inside.routes.iter().map(route).collect(),
-            ipv6: inside.ipv6,
-            sysctls: sysctls.collect::<Result<_, _>>()?,
-        };
-        let mut conn = self.conn_inside(&inside.sandbox)?;
-        conn.configure_inside(&self.enterer, &spec)?;
-        let addresses: Vec<IpAddr> = inside.announced.iter().map(|held| held.address()).collect();
-        if let (Some(port), Some(bridge)) = (ends.host, &inside.bridge) {
-            let bridge = *self.bridges.get(bridge).ok_or_else(|| missing("bridge", bridge))?;
-            self.conn.open_port(bridge, port)?;
-            self.conn.announce(&self.enterer, bridge, inside.mac, &addresses)?;
-        } else {
-            conn.announce(&self.enterer, ends.inner, inside.mac, &addresses)?;
-        }
-        Ok(())
-    }
-
-    /// A connection to the namespace of a sandbox: the one it was made with, or another.
-    fn conn_inside(&mut self, sandbox: &SandboxName) -> Result<Conn, KernelError> {
-        let found = self.sandboxes.get_mut(sandbox).ok_or_else(|| missing("sandbox", sandbox))?;
-        match found.conn.take() {
-            Some(conn) => Ok(conn),
-            None => Ok(Conn::open(&self.enterer, &found.netns.handle)?),
-        }
-    }
-
     fn delete_bridge(&mut self, bridge: &InterfaceName, mac: MacAddr) -> Result<(), KernelError> {
         if self.is_there(bridge, mac)? {
             self.conn.delete_link(bridge)?;
@@ -294,6 +250,7 @@ impl Kernel for LinuxKernel {
             Step::CreateMacvlan(macvlan) => self.create_macvlan(macvlan),
             Step::Limit { host_link, bandwidth } => self.limit(host_link, bandwidth),
             Step::ConfigureInside(inside) => self.configure_inside(inside),
+            Step::OpenWayBack(way) => self.open_way_back(way),
         }
     }
 
@@ -308,6 +265,7 @@ impl Kernel for LinuxKernel {
                 self.delete_macvlan(*endpoint, sandbox, interface, *mac)
             }
             Undo::Unlimit { host_link } => Ok(self.conn.cut(&ifb_of(host_link), CORPSES)?),
+            Undo::CloseWayBack { sandbox, addresses } => self.close_way_back(sandbox, addresses),
         }
     }
 
@@ -336,8 +294,8 @@ impl Kernel for LinuxKernel {
         self.take_over(step, survey)
     }
 
-    fn differs(&mut self, step: &Step) -> Result<Option<String>, KernelError> {
-        self.look_closer(step)
+    fn differs(&mut self, step: &Step, survey: &Survey) -> Result<Option<String>, KernelError> {
+        self.look_closer(step, survey)
     }
 
     fn discard(&mut self, stray: &Stray) -> Result<(), KernelError> {

@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use netloft_netlink::{Requests, Subject, attributes};
 use netloft_netns::{Enterer, Netns};
+use nix::libc;
 
 use crate::Error;
-use crate::attribute::{Writer, attributes, find};
-use crate::message::{ACK, Message, Requests, Subject};
-use crate::session::Session;
-use crate::wire::{NetfilterSocket, Wire};
+use crate::attribute::{Writer, find};
+use crate::message::{Message, write};
+use crate::session::{Session, open_in};
 
 /// Types of messages, in their part of netfilter (`NFNL_SUBSYS_CTNETLINK`).
 const GET: u16 = (1 << 8) | 1;
@@ -26,9 +27,6 @@ const TUPLE_ADDRESSES: u16 = 1;
 /// Families as sockets call them (`AF_INET`, `AF_INET6`), which here are the same as everywhere in netfilter.
 const IPV4: u8 = 2;
 const IPV6: u8 = 10;
-
-/// Deletions in one datagram: their answers wait in the socket until we read them.
-const BATCH_LEN_MAX: usize = 64;
 
 /// From how many addresses on to look through all connections at once.
 const FILTERED_LEN_MAX: usize = 4;
@@ -58,17 +56,13 @@ const PLACES: [Place; 4] = [
 
 /// The connections that the kernel tracks in a namespace. Blocking; the kernel answers at once.
 pub struct Connections {
-    session: Session<NetfilterSocket>,
+    session: Session,
 }
 
 impl Connections {
     /// Opens a connection to the tracking of `netns`, whichever thread uses it.
     pub fn open(enterer: &Enterer, netns: &Netns) -> Result<Self, Error> {
-        let socket = enterer
-            .run(netns, NetfilterSocket::open)
-            .map_err(|source| Error::Enter { source })?
-            .map_err(|source| Error::Open { netns: netns.id(), source })?;
-        Ok(Self { session: Session::new(socket) })
+        Ok(Self { session: open_in(enterer, netns, Session::open)? })
     }
 
     /// Deletes every connection that has one of these addresses in any place, translated or not; returns how many.
@@ -80,26 +74,18 @@ impl Connections {
 }
 
 /// Deletes the connections that have one of the addresses anywhere; how many.
-fn flush<W: Wire>(session: &mut Session<W>, addresses: &[IpAddr]) -> Result<usize, Error> {
+fn flush(session: &mut Session, addresses: &[IpAddr]) -> Result<usize, Error> {
     let (ipv4, ipv6): (BTreeSet<_>, BTreeSet<_>) = addresses.iter().partition(|address| address.is_ipv4());
     let mut found = list_ipv4(session, &ipv4)?;
     if !ipv6.is_empty() {
         // Not by a filter: the kernel (seen in 6.18) answers one of IPv6 with all but what it asks for.
         found.extend(list(session, IPV6, &ipv6, None)?);
     }
-    let found: Vec<_> = found.into_iter().collect();
-    let mut deleted = 0;
-    for batch in found.chunks(BATCH_LEN_MAX) {
-        deleted += delete(session, batch)?;
-    }
-    Ok(deleted)
+    delete(session, &found)
 }
 
 /// A filter saves the kernel telling us of each connection of the host, but it takes four to find an address.
-fn list_ipv4<W: Wire>(
-    session: &mut Session<W>,
-    addresses: &BTreeSet<IpAddr>,
-) -> Result<BTreeSet<Connection>, Error> {
+fn list_ipv4(session: &mut Session, addresses: &BTreeSet<IpAddr>) -> Result<BTreeSet<Connection>, Error> {
     if addresses.len() > FILTERED_LEN_MAX {
         return list(session, IPV4, addresses, None);
     }
@@ -114,8 +100,8 @@ fn list_ipv4<W: Wire>(
 
 /// The connections of a family that have one of the addresses anywhere. The kernel is asked for those that have one in a
 /// place, if one is given; before 5.8 it lists them all nevertheless.
-fn list<W: Wire>(
-    session: &mut Session<W>,
+fn list(
+    session: &mut Session,
     family: u8,
     addresses: &BTreeSet<IpAddr>,
     filter: Option<(IpAddr, Place)>,
@@ -134,27 +120,19 @@ fn list<W: Wire>(
     Ok(found.into_iter().collect())
 }
 
-fn delete<W: Wire>(session: &mut Session<W>, connections: &[Connection]) -> Result<usize, Error> {
-    let mut requests = Requests::default();
+fn delete(session: &mut Session, connections: &BTreeSet<Connection>) -> Result<usize, Error> {
+    let mut requests = Requests::new();
     for connection in connections {
         let subject = Subject::new("delete", "a tracked connection");
-        requests.add(subject, (DELETE, ACK, connection.family, 0), |it| {
-            it.nested(ORIGINAL, |tuple| {
-                tuple.raw(&connection.original);
-            });
-            if let Some(zone) = &connection.zone {
-                it.bytes(ZONE, zone);
-            }
-            // Without it the next connection of the same addresses and ports could be hit.
-            it.bytes(ID, &connection.id);
-        });
+        let write = |payload: &mut Vec<u8>| write(payload, (connection.family, 0), |it| connection.name(it));
+        requests.add(subject, DELETE, 0, write);
     }
     let mut deleted = 0;
-    for outcome in session.exchange(requests)? {
+    for outcome in session.socket.carry_out(&mut requests, |_, _| ()) {
         match outcome {
             Ok(()) => deleted += 1,
-            Err(error) if error.is_not_found() => {}
-            Err(error) => return Err(error),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(deleted)
@@ -164,6 +142,18 @@ impl Connection {
     fn read(family: u8, attributes: &[u8]) -> Option<Self> {
         let take = |kind| find(attributes, kind).map(<[u8]>::to_vec);
         Some(Self { family, original: take(ORIGINAL)?, zone: take(ZONE), id: take(ID)? })
+    }
+
+    /// Names it to the kernel.
+    fn name(&self, writer: &mut Writer<'_>) {
+        writer.nested(ORIGINAL, |tuple| {
+            tuple.raw(&self.original);
+        });
+        if let Some(zone) = &self.zone {
+            writer.bytes(ZONE, zone);
+        }
+        // Without it the next connection of the same addresses and ports could be hit.
+        writer.bytes(ID, &self.id);
     }
 }
 

@@ -1,5 +1,6 @@
 //! The connection: operations named by intent over one netlink socket.
 
+use std::io;
 use std::net::IpAddr;
 
 use netloft_netns::{Enterer, Netns};
@@ -13,13 +14,12 @@ use crate::announce::FrameSocket;
 use crate::observed::read_link;
 use crate::request::Request;
 use crate::session::Session;
-use crate::wire::RouteSocket;
 use crate::{Error, Link, LinkGroup, LinkIndex, sysctl};
 
 /// A netlink connection to a namespace. Blocking; the kernel answers at once.
 pub struct Conn {
     netns: Netns,
-    pub(crate) session: Session<RouteSocket>,
+    pub(crate) session: Session,
     /// Whether the namespace is as [`Conn::create_sandbox`] left it: IPv6 is off and no interface is configured.
     pub(crate) is_fresh: bool,
     /// For frames of our own making; opened with the first of them.
@@ -29,11 +29,8 @@ pub struct Conn {
 impl Conn {
     /// Opens a connection that acts in `netns`, whichever thread uses it.
     pub fn open(enterer: &Enterer, netns: &Netns) -> Result<Self, Error> {
-        let socket = enterer
-            .run(netns, RouteSocket::open)
-            .map_err(|source| Error::Enter { source })?
-            .map_err(|source| Error::Open { netns: netns.id(), source })?;
-        Ok(Self::new(netns.clone(), socket, false))
+        let session = open_in(enterer, netns, Session::open)?;
+        Ok(Self { netns: netns.clone(), session, is_fresh: false, frames: None })
     }
 
     /// Makes the namespace of a sandbox and opens a connection that acts in it, in one visit.
@@ -41,15 +38,11 @@ impl Conn {
     /// IPv6 is off in it until [`Conn::configure_inside`] is asked for it: whoever makes sandboxes ahead of need does
     /// not know yet which of them will speak it.
     pub fn create_sandbox(enterer: &Enterer) -> Result<Self, Error> {
-        let prepare = || sysctl::disable_ipv6().map(|()| RouteSocket::open());
+        let prepare = || sysctl::disable_ipv6().map(|()| Session::open());
         let made = enterer.create_with(prepare);
         let (netns, prepared) = made.map_err(|source| Error::CreateSandbox { source })?;
-        let socket = prepared?.map_err(|source| Error::Open { netns: netns.id(), source })?;
-        Ok(Self::new(netns, socket, true))
-    }
-
-    fn new(netns: Netns, socket: RouteSocket, is_fresh: bool) -> Self {
-        Self { netns, session: Session::new(socket), is_fresh, frames: None }
+        let session = prepared?.map_err(|source| Error::Open { netns: netns.id(), source })?;
+        Ok(Self { netns, session, is_fresh: true, frames: None })
     }
 
     /// The namespace in which it acts.
@@ -63,7 +56,7 @@ impl Conn {
     pub fn delete_link(&mut self, name: &InterfaceName) -> Result<(), Error> {
         let link = LinkUnspec::new_with_name(name.as_str()).build();
         let request = Request::delete_links("delete link", name.as_str(), link);
-        accept_absence(self.session.batch(vec![request]))
+        accept_absence(self.session.batch([request]))
     }
 
     /// Cuts off a link, in one message: down, out of its bridge, in group `corpses`. That there is none is
@@ -78,7 +71,7 @@ impl Conn {
             .link_group(corpses.number())
             .build();
         let request = Request::set_link("cut off", name.as_str(), link);
-        accept_absence(self.session.batch(vec![request]))
+        accept_absence(self.session.batch([request]))
     }
 
     /// Deletes every link of a group in one act, so that all wait once. That there are none is success.
@@ -87,7 +80,7 @@ impl Conn {
         let link = LinkMessageBuilder::<LinkUnspec>::new().link_group(number).build();
         let object = format!("group {number}");
         let request = Request::delete_links("delete links of", &object, link);
-        accept_absence(self.session.batch(vec![request]))
+        accept_absence(self.session.batch([request]))
     }
 
     /// Creates a link and reads it back, in one datagram.
@@ -101,7 +94,7 @@ impl Conn {
         // after a refusal, and what is set by name would then hit the link that had the name before.
         let create = Request::create_link(operation, name.as_str(), link);
         let read = Request::get_link("read link", name.as_str());
-        let answers = self.session.batch(vec![create, read])?;
+        let answers = self.session.batch([create, read])?;
         answers.iter().find_map(read_link).ok_or_else(|| vanished(name))
     }
 
@@ -117,6 +110,16 @@ impl Conn {
         }
         error
     }
+}
+
+/// Opens a socket in a namespace.
+pub(crate) fn open_in<T: Send + 'static>(
+    enterer: &Enterer,
+    netns: &Netns,
+    open: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, Error> {
+    let opened = enterer.run(netns, open).map_err(|source| Error::Enter { source })?;
+    opened.map_err(|source| Error::Open { netns: netns.id(), source })
 }
 
 /// Adds an address to a link; an IPv6 one without duplicate detection.

@@ -52,7 +52,7 @@ impl Conn {
 /// Writes what an interface needs, in the namespace of the calling thread.
 fn settle_ipv6(name: &InterfaceName, ipv6: Ipv6) -> Result<(), Error> {
     let loopback = InterfaceName::loopback();
-    let is_first = || {
+    let is_first = || -> Result<bool, Error> {
         Ok(sysctl::ipv6_links()?.iter().all(|it| [name.as_str(), loopback.as_str()].contains(&it.as_str())))
     };
     match ipv6 {

@@ -48,10 +48,9 @@ mod sysctl;
 mod veth;
 mod watch;
 mod way_back;
-mod wire;
 
 pub use conn::Conn;
-pub use error::{Error, ParentFault, Refusal};
+pub use error::{Error, ParentFault};
 pub use index::{LinkGroup, LinkIndex};
 pub use observed::{Address, ForwardingEntry, Link, LinkKind, NetnsNumber, Origin};
 pub use rate::Rate;

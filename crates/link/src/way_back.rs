@@ -50,11 +50,11 @@ pub struct WayBack {
 impl Conn {
     /// Adds the route and the rules of a way back; those that are there already are success.
     pub fn ensure_way_back(&mut self, way: &WayBack) -> Result<(), Error> {
-        self.session.batch(vec![way.route()])?;
+        self.session.batch([way.route()])?;
         // Each rule by itself: of several refusals in one datagram only the first is told.
         for rule in way.rules() {
             let request = Request::add_rule("add rule", &rule.describe(), rule.to_message());
-            match self.session.batch(vec![request]) {
+            match self.session.batch([request]) {
                 Err(error) if !error.is_exists() => return Err(error),
                 _ => {}
             }
@@ -67,7 +67,7 @@ impl Conn {
         for priority in [priority, priority + 1] {
             let rule = SourceRule { address, priority, protocol, table: 0, suppressed: None };
             let request = Request::delete_rule("delete rule", &rule.describe(), rule.to_message());
-            accept_absence(self.session.batch(vec![request]))?;
+            accept_absence(self.session.batch([request]))?;
         }
         Ok(())
     }

@@ -3,18 +3,18 @@
 use std::io;
 use std::net::IpAddr;
 
+use netloft_netlink::{Message, attributes};
 use netloft_netns::{Enterer, Netns};
 use netloft_types::{InterfaceAddr, InterfaceName};
+use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use rtnetlink::packet_route::link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkMessage};
-use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec};
 
 use crate::announce::FrameSocket;
-use crate::observed::read_link;
 use crate::request::Request;
 use crate::session::Session;
-use crate::{Error, Link, LinkGroup, LinkIndex, sysctl};
+use crate::{Error, LinkGroup, LinkIndex, sysctl};
 
 /// A netlink connection to a namespace. Blocking; the kernel answers at once.
 pub struct Conn {
@@ -83,19 +83,20 @@ impl Conn {
         accept_absence(self.session.batch([request]))
     }
 
-    /// Creates a link and reads it back, in one datagram.
+    /// Creates a link and reads its index, in one datagram.
     pub(crate) fn create_link(
         &mut self,
         operation: &'static str,
         name: &InterfaceName,
         link: LinkMessage,
-    ) -> Result<Link, Error> {
+    ) -> Result<Created, Error> {
         // Whatever is to be set on the new link goes into a second datagram, by index: the kernel goes on
         // after a refusal, and what is set by name would then hit the link that had the name before.
         let create = Request::create_link(operation, name.as_str(), link);
         let read = Request::get_link("read link", name.as_str());
-        let answers = self.session.batch([create, read])?;
-        answers.iter().find_map(read_link).ok_or_else(|| vanished(name))
+        let mut created = None;
+        self.session.carry_out([create, read], |message| created = created.or(Created::read(message)))?;
+        created.ok_or_else(|| vanished(name))
     }
 
     /// Runs a job in the namespace, on a thread made for it.
@@ -109,6 +110,28 @@ impl Conn {
             tracing::warn!(link = %name, error = %left, "left behind a link that could not be finished");
         }
         error
+    }
+}
+
+/// A link that was created.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Created {
+    pub(crate) index: LinkIndex,
+    /// That of its other end, in the namespace where that is.
+    pub(crate) peer: Option<LinkIndex>,
+}
+
+impl Created {
+    /// Reads nothing but the indices: of the header (`ifinfomsg`), and of the attribute `IFLA_LINK`.
+    fn read(message: &Message<'_>) -> Option<Self> {
+        const IFLA_LINK: u16 = 5;
+        let (header, rest) = message.payload.split_at_checked(16)?;
+        let number = |bytes: &[u8]| bytes.try_into().ok().map(u32::from_ne_bytes);
+        let peer = attributes(rest).find_map(|(kind, value)| (kind == IFLA_LINK).then_some(value));
+        Some(Self {
+            index: LinkIndex::from_number(number(&header[4..8])?)?,
+            peer: peer.and_then(number).and_then(LinkIndex::from_number),
+        })
     }
 }
 
@@ -152,10 +175,9 @@ pub(crate) fn vanished(name: &InterfaceName) -> Error {
     Error::Vanished { name: name.to_string() }
 }
 
-pub(crate) fn accept_absence(answer: Result<Vec<RouteNetlinkMessage>, Error>) -> Result<(), Error> {
-    match answer {
-        Ok(_) => Ok(()),
-        Err(error) if error.is_not_found() => Ok(()),
-        Err(error) => Err(error),
+pub(crate) fn accept_absence(outcome: Result<(), Error>) -> Result<(), Error> {
+    match outcome {
+        Err(error) if !error.is_not_found() => Err(error),
+        _ => Ok(()),
     }
 }

@@ -16,6 +16,7 @@ mod named;
 mod namespaces;
 mod network;
 mod publishing;
+mod ready;
 mod removal;
 mod restarting;
 mod resting;
@@ -179,6 +180,11 @@ fn main() -> ExitCode {
         case(attaching::a_namespace_of_somebody_else_is_used_and_left_to_them),
         case(forwarding::a_host_forwards_while_a_network_needs_it_and_then_as_before),
         case(forwarding::a_host_becomes_no_router_for_strangers_and_remains_one),
+        case(ready::a_ready_endpoint_is_in_every_respect_as_one_that_was_made),
+        case(ready::what_is_ready_dies_with_its_process_and_what_was_given_lives_on),
+        case(ready::after_a_failure_at_any_step_of_making_ready_and_giving_nothing_is_left),
+        case(ready::a_ready_endpoint_whose_link_is_deleted_is_given_to_nobody),
+        case(ready::a_bridge_full_of_ready_endpoints_has_room_for_others),
         case(scale::an_endpoint_too_many_for_a_bridge_is_refused_and_nothing_of_it_is_left),
         case(scale::idle_sandboxes_send_nothing),
     ])

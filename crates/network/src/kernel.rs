@@ -310,6 +310,12 @@ pub enum KernelError {
         /// What is there.
         object: String,
     },
+    /// A bridge of a fake kernel has no port left.
+    #[error("bridge {bridge} is full")]
+    Full {
+        /// The bridge.
+        bridge: InterfaceName,
+    },
     /// A fake kernel failed as it was told to.
     #[error("call {call} fails as planned")]
     Planned {
@@ -331,7 +337,11 @@ impl KernelError {
 
     /// Whether the bridge has as many ports as a bridge can have, 1,023.
     pub fn is_exhausted(&self) -> bool {
-        matches!(self, Self::Link(error) if error.is_bridge_full())
+        match self {
+            Self::Link(error) => error.is_bridge_full(),
+            Self::Full { .. } => true,
+            _ => false,
+        }
     }
 
     /// Whether a name is taken by something that is not ours.

@@ -4,6 +4,7 @@ mod adopt;
 mod host;
 mod inside;
 mod reaper;
+mod sandboxes;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +20,7 @@ use netloft_types::{
 };
 
 use self::reaper::Reaper;
+use self::sandboxes::Sandbox;
 use super::{HostFacts, Kernel, KernelError, SandboxNetns, Stray, Survey, Watch};
 use crate::plan::{Macvlan, Step, Undo, Veth};
 
@@ -48,8 +50,12 @@ pub struct LinuxKernel {
     /// The link of each endpoint we made or adopted; its ends are unknown if it was adopted.
     links: BTreeMap<EndpointId, Option<Ends>>,
     sandboxes: BTreeMap<SandboxName, Sandbox>,
+    /// The namespaces of endpoints whose sandbox is not known yet.
+    unnamed: BTreeMap<EndpointId, Sandbox>,
     /// Connections to namespaces that no sandbox has yet.
     stock: Vec<Conn>,
+    /// Connections that are done with: to close one takes as long as to ask something by it.
+    retired: Vec<Conn>,
 }
 
 /// The two ends of an endpoint's link.
@@ -58,12 +64,6 @@ struct Ends {
     /// In the host; a macvlan link has none.
     host: Option<LinkIndex>,
     inner: LinkIndex,
-}
-
-struct Sandbox {
-    netns: SandboxNetns,
-    /// A connection to the namespace, until the first interface is configured.
-    conn: Option<Conn>,
 }
 
 impl LinuxKernel {
@@ -82,7 +82,9 @@ impl LinuxKernel {
             bridges: BTreeMap::new(),
             links: BTreeMap::new(),
             sandboxes: BTreeMap::new(),
+            unnamed: BTreeMap::new(),
             stock: Vec::with_capacity(STOCK_LEN),
+            retired: Vec::new(),
         })
     }
 
@@ -97,38 +99,17 @@ impl LinuxKernel {
         Ok(())
     }
 
-    fn create_netns(&mut self, sandbox: &SandboxName) -> Result<(), KernelError> {
-        let conn = self.stock.pop().map_or_else(|| Conn::create_sandbox(&self.enterer), Ok)?;
-        self.name_sandbox(sandbox, conn.netns().clone(), Some(conn))
-    }
-
-    fn name_sandbox(
-        &mut self,
-        sandbox: &SandboxName,
-        handle: Netns,
-        conn: Option<Conn>,
-    ) -> Result<(), KernelError> {
-        let path = if let Some(dir) = &self.netns_dir {
-            dir.bind(sandbox, &handle)?;
-            dir.path_of(sandbox)
-        } else {
-            handle.path()
-        };
-        let netns = SandboxNetns { handle, path };
-        self.sandboxes.insert(sandbox.clone(), Sandbox { netns, conn });
-        Ok(())
-    }
-
     fn create_veth(&mut self, veth: &Veth) -> Result<(), KernelError> {
-        let bridge = self.bridges.get(&veth.bridge).ok_or_else(|| missing("bridge", &veth.bridge))?;
+        let bridge = *self.bridges.get(&veth.bridge).ok_or_else(|| missing("bridge", &veth.bridge))?;
+        let peer_netns = self.home(veth.endpoint, &veth.sandbox)?.netns.handle.clone();
         let made = self.conn.create_veth(&VethSpec {
             host_name: veth.host_link.clone(),
             host_mac: Some(veth.host_mac),
-            bridge: *bridge,
+            bridge,
             isolated: false,
             alias: veth.alias.clone(),
             mtu: veth.mtu.map(Mtu::bytes),
-            peer_netns: self.sandbox(&veth.sandbox)?.handle,
+            peer_netns,
             peer_name: veth.interface.clone(),
             peer_mac: veth.mac,
         })?;
@@ -137,7 +118,7 @@ impl LinuxKernel {
     }
 
     fn create_macvlan(&mut self, macvlan: &Macvlan) -> Result<(), KernelError> {
-        let mut inside = self.conn_inside(&macvlan.sandbox)?;
+        let mut inside = self.conn_inside(macvlan.endpoint, &macvlan.sandbox)?;
         let made = self.conn.create_macvlan(
             &mut inside,
             &MacvlanSpec {
@@ -201,22 +182,12 @@ impl LinuxKernel {
         mac: MacAddr,
     ) -> Result<(), KernelError> {
         if self.sandboxes.contains_key(sandbox) {
-            let mut inside = self.conn_inside(sandbox)?;
+            let mut inside = self.conn_inside(endpoint, sandbox)?;
             if inside.link(interface)?.is_some_and(|link| link.mac == Some(mac)) {
                 inside.delete_link(interface)?;
             }
         }
         self.links.remove(&endpoint);
-        Ok(())
-    }
-
-    fn drop_netns(&mut self, sandbox: &SandboxName) -> Result<(), KernelError> {
-        if self.sandboxes.contains_key(sandbox) {
-            if let Some(dir) = &self.netns_dir {
-                dir.delete(sandbox)?;
-            }
-            self.sandboxes.remove(sandbox);
-        }
         Ok(())
     }
 
@@ -241,11 +212,9 @@ impl Kernel for LinuxKernel {
             Step::ProhibitForwarding(rule) => Ok(self.conn.ensure_prohibition(rule)?),
             Step::Admit { facts } => Ok(self.firewall.change(facts, &[])?),
             Step::CreateNetns { sandbox } => self.create_netns(sandbox),
-            Step::AdoptNetns { sandbox, path } => {
-                // From here on by the handle: whatever is put at the path later does not matter.
-                let handle = Netns::open(path)?;
-                self.name_sandbox(sandbox, handle, None)
-            }
+            Step::AdoptNetns { sandbox, path } => self.adopt_netns(sandbox, path),
+            Step::CreateUnnamed { endpoint } => self.create_unnamed(*endpoint),
+            Step::NameNetns { endpoint, sandbox } => self.name_netns(*endpoint, sandbox),
             Step::CreateVeth(veth) => self.create_veth(veth),
             Step::CreateMacvlan(macvlan) => self.create_macvlan(macvlan),
             Step::Limit { host_link, bandwidth } => self.limit(host_link, bandwidth),
@@ -260,6 +229,10 @@ impl Kernel for LinuxKernel {
             Undo::PermitForwarding(rule) => Ok(self.conn.delete_prohibition(rule)?),
             Undo::Withdraw { facts } => self.withdraw(facts),
             Undo::DropNetns { sandbox } => self.drop_netns(sandbox),
+            Undo::DropUnnamed { endpoint } => {
+                self.unnamed.remove(endpoint);
+                Ok(())
+            }
             Undo::CutVeth { endpoint, host_link, host_mac } => self.cut_veth(*endpoint, host_link, *host_mac),
             Undo::DeleteMacvlan { endpoint, sandbox, interface, mac } => {
                 self.delete_macvlan(*endpoint, sandbox, interface, *mac)
@@ -280,6 +253,7 @@ impl Kernel for LinuxKernel {
     }
 
     fn stock_up(&mut self) -> Result<bool, KernelError> {
+        self.retired.clear();
         if self.stock.len() < STOCK_LEN {
             self.stock.push(Conn::create_sandbox(&self.enterer)?);
         }

@@ -32,6 +32,20 @@ pub enum Step {
         /// The sandbox.
         sandbox: SandboxName,
     },
+    /// Makes the network namespace of an endpoint whose sandbox is not known yet. Nobody else can find it, and it is gone
+    /// with this process. Later steps of that endpoint are done in it, whatever sandbox they name, until
+    /// [`Step::NameNetns`].
+    CreateUnnamed {
+        /// The endpoint.
+        endpoint: EndpointId,
+    },
+    /// Gives the network namespace of an endpoint, made before its sandbox was known, the name of that sandbox.
+    NameNetns {
+        /// The endpoint.
+        endpoint: EndpointId,
+        /// The sandbox.
+        sandbox: SandboxName,
+    },
     /// Gives a network namespace that somebody else made the name of a sandbox.
     AdoptNetns {
         /// The sandbox.
@@ -147,9 +161,10 @@ impl Step {
             Self::CreateBridge(spec) => Some(Undo::DeleteBridge { bridge: spec.name.clone(), mac: spec.mac }),
             Self::ProhibitForwarding(rule) => Some(Undo::PermitForwarding(rule.clone())),
             Self::Admit { facts } => Some(Undo::Withdraw { facts: facts.clone() }),
-            Self::CreateNetns { sandbox } | Self::AdoptNetns { sandbox, .. } => {
-                Some(Undo::DropNetns { sandbox: sandbox.clone() })
-            }
+            Self::CreateNetns { sandbox }
+            | Self::AdoptNetns { sandbox, .. }
+            | Self::NameNetns { sandbox, .. } => Some(Undo::DropNetns { sandbox: sandbox.clone() }),
+            Self::CreateUnnamed { endpoint } => Some(Undo::DropUnnamed { endpoint: *endpoint }),
             Self::CreateVeth(veth) => Some(Undo::CutVeth {
                 endpoint: veth.endpoint,
                 host_link: veth.host_link.clone(),
@@ -193,6 +208,12 @@ impl fmt::Display for Step {
             Self::Admit { .. } => write!(f, "tell the packet filter what passes"),
             Self::CreateNetns { sandbox } => {
                 write!(f, "create the network namespace of sandbox {sandbox}")
+            }
+            Self::CreateUnnamed { endpoint } => {
+                write!(f, "create a network namespace for endpoint {endpoint}")
+            }
+            Self::NameNetns { endpoint, sandbox } => {
+                write!(f, "use the network namespace of endpoint {endpoint} for sandbox {sandbox}")
             }
             Self::AdoptNetns { sandbox, path } => {
                 write!(f, "use the network namespace {} for sandbox {sandbox}", path.display())

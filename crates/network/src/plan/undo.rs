@@ -32,6 +32,11 @@ pub enum Undo {
         /// The sandbox.
         sandbox: SandboxName,
     },
+    /// Lets go of the namespace of an endpoint that no sandbox was given.
+    DropUnnamed {
+        /// The endpoint.
+        endpoint: EndpointId,
+    },
     /// Cuts a link off: no packet passes it any more. The device itself goes with the sandbox's namespace
     /// or with the next [`Kernel::reap`](crate::kernel::Kernel::reap), because deleting it alone costs the whole host some 20 ms.
     CutVeth {
@@ -78,6 +83,7 @@ impl fmt::Display for Undo {
             Self::DropNetns { sandbox } => {
                 write!(f, "drop the network namespace of sandbox {sandbox}")
             }
+            Self::DropUnnamed { endpoint } => write!(f, "drop the network namespace of endpoint {endpoint}"),
             Self::CutVeth { host_link, .. } => write!(f, "cut link {host_link}"),
             Self::DeleteMacvlan { sandbox, interface, .. } => {
                 write!(f, "delete link {interface} in sandbox {sandbox}")

@@ -63,9 +63,19 @@ impl FakeKernel {
         self.lock().default_deny.push("chain input".to_owned());
     }
 
+    /// Lets bridges have so many ports and no more.
+    pub fn limit_ports(&self, ports_max: usize) {
+        self.lock().ports_max = Some(ports_max);
+    }
+
     /// Deletes a link, as somebody else might.
     pub fn delete_link(&self, name: &str) {
         self.lock().links.remove(name);
+    }
+
+    /// Lets go of what only a process held, as when it dies: namespaces without a name, and the links in them.
+    pub fn bury_process(&self) {
+        self.lock().drop_unnamed();
     }
 
     /// Forgets everything that a machine forgets when it is started again.
@@ -129,6 +139,7 @@ impl FakeKernel {
         let shared = self.lock();
         shared.links.is_empty()
             && shared.sandboxes.is_empty()
+            && shared.unnamed.is_empty()
             && shared.prohibitions.is_empty()
             && !shared.has_filter
             && shared.forwards.is_empty()

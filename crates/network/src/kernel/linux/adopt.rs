@@ -65,9 +65,11 @@ impl LinuxKernel {
                 Ok(found.is_some())
             }
             Step::ProhibitForwarding(rule) => Ok(survey.prohibitions.contains(rule)),
-            Step::CreateNetns { sandbox } | Step::AdoptNetns { sandbox, .. } => {
-                Ok(self.take_over_sandbox(sandbox))
-            }
+            Step::CreateNetns { sandbox }
+            | Step::AdoptNetns { sandbox, .. }
+            | Step::NameNetns { sandbox, .. } => Ok(self.take_over_sandbox(sandbox)),
+            // Gone with the process that made it.
+            Step::CreateUnnamed { .. } => Ok(false),
             Step::CreateVeth(veth) => {
                 Ok(self.take_over_veth(veth, link(veth.host_link.clone(), veth.host_mac)))
             }
@@ -110,7 +112,7 @@ impl LinuxKernel {
         if !self.sandboxes.contains_key(&macvlan.sandbox) {
             return Ok(false);
         }
-        let mut inside = self.conn_inside(&macvlan.sandbox)?;
+        let mut inside = self.conn_inside(macvlan.endpoint, &macvlan.sandbox)?;
         let found = inside.link(&macvlan.interface)?;
         let is_there = found.is_some_and(|link| link.mac == Some(macvlan.mac));
         if is_there {
@@ -133,7 +135,7 @@ impl LinuxKernel {
                 Ok(missing.map(|address| format!("bridge {} has lost its address {address}", spec.name)))
             }
             Step::ConfigureInside(inside) if self.sandboxes.contains_key(&inside.sandbox) => {
-                let mut conn = self.conn_inside(&inside.sandbox)?;
+                let mut conn = self.conn_inside(inside.endpoint, &inside.sandbox)?;
                 let held: Vec<InterfaceAddr> = conn.addresses()?.iter().map(|it| it.address).collect();
                 let missing = inside.addresses.iter().find(|wanted| !held.contains(wanted));
                 if let Some(address) = missing {
@@ -144,7 +146,7 @@ impl LinuxKernel {
                 Ok(missing.map(|hop| format!("sandbox {} has lost its route by {hop}", inside.sandbox)))
             }
             Step::OpenWayBack(way) if self.sandboxes.contains_key(&way.sandbox) => {
-                let lost = Self::lost_way_back(&mut self.conn_inside(&way.sandbox)?, way)?;
+                let lost = Self::lost_way_back(&mut self.conn_inside(way.endpoint, &way.sandbox)?, way)?;
                 Ok(lost
                     .map(|address| format!("sandbox {} has lost its way back from {address}", way.sandbox)))
             }
@@ -156,7 +158,10 @@ impl LinuxKernel {
         match stray {
             Stray::Link { name, mac } => match self.conn.link(name)?.filter(|link| link.mac == Some(*mac)) {
                 Some(link) if link.kind == LinkKind::Bridge => Ok(self.conn.delete_link(name)?),
-                Some(_) => Ok(self.conn.cut(name, CORPSES)?),
+                Some(_) => {
+                    self.conn.cut(&ifb_of(name), CORPSES)?;
+                    Ok(self.conn.cut(name, CORPSES)?)
+                }
                 None => Ok(()),
             },
             Stray::Sandbox(sandbox) => match &self.netns_dir {

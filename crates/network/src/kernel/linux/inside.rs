@@ -42,7 +42,7 @@ impl LinuxKernel {
             ipv6: inside.ipv6,
             sysctls: sysctls.collect::<Result<_, _>>()?,
         };
-        let mut conn = self.conn_inside(&inside.sandbox)?;
+        let mut conn = self.conn_inside(inside.endpoint, &inside.sandbox)?;
         conn.configure_inside(&self.enterer, &spec)?;
         let addresses: Vec<IpAddr> = inside.announced.iter().map(|held| held.address()).collect();
         if let (Some(port), Some(bridge)) = (ends.host, &inside.bridge) {
@@ -52,22 +52,14 @@ impl LinuxKernel {
         } else {
             conn.announce(&self.enterer, ends.inner, inside.mac, &addresses)?;
         }
+        self.retire(conn);
         Ok(())
-    }
-
-    /// A connection to the namespace of a sandbox: the one it was made with, or another.
-    pub(super) fn conn_inside(&mut self, sandbox: &SandboxName) -> Result<Conn, KernelError> {
-        let found = self.sandboxes.get_mut(sandbox).ok_or_else(|| missing("sandbox", sandbox))?;
-        match found.conn.take() {
-            Some(conn) => Ok(conn),
-            None => Ok(Conn::open(&self.enterer, &found.netns.handle)?),
-        }
     }
 
     pub(super) fn open_way_back(&mut self, way: &WayBack) -> Result<(), KernelError> {
         let ends = self.links.get(&way.endpoint).copied().flatten();
         let link = ends.ok_or_else(|| missing("link", &way.interface))?.inner;
-        let mut inside = self.conn_inside(&way.sandbox)?;
+        let mut inside = self.conn_inside(way.endpoint, &way.sandbox)?;
         for (address, gateway) in &way.gateways {
             inside.ensure_way_back(&netloft_link::WayBack {
                 address: *address,

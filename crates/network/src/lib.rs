@@ -50,6 +50,12 @@
 //!
 //! Sandboxes of a macvlan network are machines of the network that the parent link leads to. Nothing here separates them.
 //!
+//! # By which link a sandbox answers
+//!
+//! A sandbox leaves by one of its networks. On each of the others, unless it is internal, it has a way back: what has its
+//! address there for a source, and would take a default route, goes to the gateway of that network. So published ports
+//! answer everybody on all of them.
+//!
 //! # What outlives a process
 //!
 //! With a journal ([`HostOptions::state_dir`]) everything: what is about to be done is on disk before the kernel hears of

@@ -110,10 +110,13 @@ struct EndpointEntry {
     left: Option<Applied>,
 }
 
+#[derive(Default)]
 struct SandboxEntry {
     /// Absent until its namespace is made.
     netns: Option<SandboxNetns>,
     endpoints: BTreeSet<EndpointId>,
+    /// Those of them that are in the namespace, or on their way into it or out of it: as long as there is one it stays.
+    inside: BTreeSet<EndpointId>,
 }
 
 struct Debris {

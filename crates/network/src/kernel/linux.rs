@@ -2,6 +2,7 @@
 
 mod adopt;
 mod host;
+mod inside;
 mod reaper;
 mod sandboxes;
 mod watch;
@@ -11,10 +12,7 @@ use std::net::IpAddr;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::Path;
 
-use netloft_link::{
-    BridgeSpec, Conn, InsideSpec, LinkGroup, LinkIndex, MacvlanSpec, Route, ShapeSpec, Switch, Sysctl,
-    VethSpec,
-};
+use netloft_link::{BridgeSpec, Conn, LinkGroup, LinkIndex, MacvlanSpec, ShapeSpec, Switch, VethSpec};
 use netloft_netns::{Enterer, Netns, NetnsDir};
 use netloft_nft::{Connections, Fact, Firewall};
 use netloft_types::{
@@ -24,7 +22,7 @@ use netloft_types::{
 use self::reaper::Reaper;
 use self::sandboxes::Sandbox;
 use super::{HostFacts, Kernel, KernelError, SandboxNetns, Stray, Survey, Watch};
-use crate::plan::{Inside, Macvlan, Step, Undo, Veth};
+use crate::plan::{Macvlan, Step, Undo, Veth};
 
 /// The group of links that were cut and wait to be deleted: "nloft" squeezed into 32 bits, which nobody picks
 /// by chance.
@@ -56,6 +54,8 @@ pub struct LinuxKernel {
     unnamed: BTreeMap<EndpointId, Sandbox>,
     /// Connections to namespaces that no sandbox has yet.
     stock: Vec<Conn>,
+    /// Connections that are done with: to close one takes as long as to ask something by it.
+    retired: Vec<Conn>,
 }
 
 /// The two ends of an endpoint's link.
@@ -84,6 +84,7 @@ impl LinuxKernel {
             sandboxes: BTreeMap::new(),
             unnamed: BTreeMap::new(),
             stock: Vec::with_capacity(STOCK_LEN),
+            retired: Vec::new(),
         })
     }
 
@@ -148,39 +149,6 @@ impl LinuxKernel {
             to_sandbox: bandwidth.to_sandbox.map(rate),
             from_sandbox: bandwidth.from_sandbox.map(rate),
         })?;
-        Ok(())
-    }
-
-    fn configure_inside(&mut self, inside: &Inside) -> Result<(), KernelError> {
-        let ends = self.links.get(&inside.endpoint).copied().flatten();
-        let ends = ends.ok_or_else(|| missing("link", &inside.interface))?;
-        let route = |route: &netloft_types::RouteSpec| Route {
-            destination: route.destination,
-            gateway: route.via,
-            link: None,
-            metric: None,
-        };
-        let sysctls = inside.sysctls.iter().map(|(key, value)| Sysctl::new(key, value));
-        let spec = InsideSpec {
-            link: ends.inner,
-            name: inside.interface.clone(),
-            addresses: inside.addresses.clone(),
-            gateways: inside.gateways.clone(),
-            gateway_metric: inside.metric,
-            routes: inside.routes.iter().map(route).collect(),
-            ipv6: inside.ipv6,
-            sysctls: sysctls.collect::<Result<_, _>>()?,
-        };
-        let mut conn = self.conn_inside(inside.endpoint, &inside.sandbox)?;
-        conn.configure_inside(&self.enterer, &spec)?;
-        let addresses: Vec<IpAddr> = inside.announced.iter().map(|held| held.address()).collect();
-        if let (Some(port), Some(bridge)) = (ends.host, &inside.bridge) {
-            let bridge = *self.bridges.get(bridge).ok_or_else(|| missing("bridge", bridge))?;
-            self.conn.open_port(bridge, port)?;
-            self.conn.announce(&self.enterer, bridge, inside.mac, &addresses)?;
-        } else {
-            conn.announce(&self.enterer, ends.inner, inside.mac, &addresses)?;
-        }
         Ok(())
     }
 
@@ -251,6 +219,7 @@ impl Kernel for LinuxKernel {
             Step::CreateMacvlan(macvlan) => self.create_macvlan(macvlan),
             Step::Limit { host_link, bandwidth } => self.limit(host_link, bandwidth),
             Step::ConfigureInside(inside) => self.configure_inside(inside),
+            Step::OpenWayBack(way) => self.open_way_back(way),
         }
     }
 
@@ -269,6 +238,7 @@ impl Kernel for LinuxKernel {
                 self.delete_macvlan(*endpoint, sandbox, interface, *mac)
             }
             Undo::Unlimit { host_link } => Ok(self.conn.cut(&ifb_of(host_link), CORPSES)?),
+            Undo::CloseWayBack { sandbox, addresses } => self.close_way_back(sandbox, addresses),
         }
     }
 
@@ -283,6 +253,7 @@ impl Kernel for LinuxKernel {
     }
 
     fn stock_up(&mut self) -> Result<bool, KernelError> {
+        self.retired.clear();
         if self.stock.len() < STOCK_LEN {
             self.stock.push(Conn::create_sandbox(&self.enterer)?);
         }
@@ -297,8 +268,8 @@ impl Kernel for LinuxKernel {
         self.take_over(step, survey)
     }
 
-    fn differs(&mut self, step: &Step) -> Result<Option<String>, KernelError> {
-        self.look_closer(step)
+    fn differs(&mut self, step: &Step, survey: &Survey) -> Result<Option<String>, KernelError> {
+        self.look_closer(step, survey)
     }
 
     fn discard(&mut self, stray: &Stray) -> Result<(), KernelError> {

@@ -1,7 +1,7 @@
 //! Attaching and detaching, several at a time.
 //!
-//! What waits is carried out together: decided, written to the journal as intended, done one after another, written as
-//! made. So eight callers wait for two writes to disk, not for sixteen.
+//! What waits is carried out together: decided, written to the journal as intended where need be, done one after another,
+//! written as made. So eight callers wait for one write to disk or two, not for sixteen.
 
 use std::time::Duration;
 
@@ -134,15 +134,21 @@ impl State {
         }
     }
 
-    /// Writes down what is about to be done. What cannot be written down is not begun; only what leaves leaves all the
-    /// same, because after a crash it would be found dead and forgotten.
+    /// Writes down what is about to be done, where nothing else would tell of it after a crash: what leaves, and what is
+    /// made in a namespace of somebody else. Whatever is made in the host says that it is ours, and goes unless the
+    /// journal knows it; so does a namespace of ours, with all that is in it.
+    ///
+    /// What cannot be written down is not begun; only what leaves leaves all the same, because after a crash it would be
+    /// found dead and forgotten.
     fn intend(&mut self, works: Vec<Work>) -> Vec<Work> {
         let now = std::time::SystemTime::now();
         let mut entries = Vec::new();
         for work in &works {
             match work {
                 Work::Attaching(id, _) => {
-                    entries.push(Entry::PutEndpoint(Box::new(self.endpoints[id].record.clone())));
+                    let record = &self.endpoints[id].record;
+                    let elsewhere = record.netns.is_some().then(|| Box::new(record.clone()));
+                    entries.extend(elsewhere.map(Entry::PutEndpoint));
                 }
                 Work::Detaching(id) => {
                     let record = self.endpoints[id].record.clone();
@@ -240,6 +246,9 @@ impl State {
 
     fn make(&mut self, record: &EndpointRecord, origin: Origin) -> Result<(), Box<Failure>> {
         let (plan, done) = self.plan_by(record, origin);
+        if let Some(sandbox) = self.sandboxes.get_mut(&record.sandbox) {
+            sandbox.inside.insert(record.id);
+        }
         plan.apply_from(done, &mut *self.kernel)?;
         match self.kernel.sandbox(&record.sandbox) {
             Ok(netns) => {
@@ -266,7 +275,7 @@ impl State {
     pub(super) fn plan(&self, record: &EndpointRecord) -> Plan {
         let network = self.network_of(record);
         let endpoint = driver::of(network).plan_endpoint(network, record);
-        let has_others = |sandbox: &super::SandboxEntry| sandbox.endpoints.iter().any(|id| *id != record.id);
+        let has_others = |sandbox: &super::SandboxEntry| sandbox.inside.iter().any(|id| *id != record.id);
         if self.sandboxes.get(&record.sandbox).is_some_and(has_others) {
             endpoint
         } else {

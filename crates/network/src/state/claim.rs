@@ -1,7 +1,6 @@
 //! What an endpoint claims before the kernel hears of it: an id, addresses, ports, an Ethernet address, a place in its
 //! sandbox.
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::SystemTime;
 
@@ -13,7 +12,7 @@ use netloft_types::{
 };
 use tracing::{debug, warn};
 
-use super::{EndpointEntry, NetworkEntry, SandboxEntry, State};
+use super::{EndpointEntry, NetworkEntry, State};
 use crate::driver::{self, derived_mac, on_link};
 use crate::error::Error;
 use crate::record::{EndpointRecord, Phase, tenant};
@@ -79,8 +78,7 @@ impl State {
     /// Knows an endpoint from now on that has everything it claims.
     pub(super) fn enter(&mut self, record: EndpointRecord) -> EndpointId {
         let id = record.id;
-        let new = || SandboxEntry { netns: None, endpoints: BTreeSet::new() };
-        self.sandboxes.entry(record.sandbox.clone()).or_insert_with(new).endpoints.insert(id);
+        self.sandboxes.entry(record.sandbox.clone()).or_default().endpoints.insert(id);
         self.endpoints.insert(id, EndpointEntry { record, left: None });
         id
     }
@@ -123,6 +121,10 @@ impl State {
         self.ports.release(record.id);
         if let Some(sandbox) = self.sandboxes.get_mut(&record.sandbox) {
             sandbox.endpoints.remove(&record.id);
+            sandbox.inside.remove(&record.id);
+            if sandbox.inside.is_empty() {
+                sandbox.netns = None;
+            }
             if sandbox.endpoints.is_empty() {
                 self.sandboxes.remove(&record.sandbox);
             }

@@ -12,7 +12,7 @@ use netloft_ipam::{Allocation, Released, Tenant};
 use netloft_types::{Network, NetworkName, Segment};
 use tracing::{info, warn};
 
-use super::{EndpointEntry, NetworkEntry, SandboxEntry, State, millis};
+use super::{EndpointEntry, NetworkEntry, State, millis};
 use crate::driver;
 use crate::error::{Error, chain};
 use crate::journal::{Contents, Entry, Journal};
@@ -180,8 +180,10 @@ impl State {
             return Ok(false);
         }
         let netns = self.kernel.sandbox(&record.sandbox).map_err(Error::ReadHost)?;
-        let new = || SandboxEntry { netns: Some(netns), endpoints: BTreeSet::new() };
-        self.sandboxes.entry(record.sandbox.clone()).or_insert_with(new).endpoints.insert(record.id);
+        let sandbox = self.sandboxes.entry(record.sandbox.clone()).or_default();
+        sandbox.netns = Some(netns);
+        sandbox.endpoints.insert(record.id);
+        sandbox.inside.insert(record.id);
         self.endpoints.insert(record.id, EndpointEntry { record: record.clone(), left: None });
         Ok(true)
     }

@@ -44,7 +44,7 @@ impl FakeKernel {
 
     /// Plants a sandbox that somebody else made.
     pub fn plant_sandbox(&self, name: SandboxName) {
-        let sandbox = Sandbox { is_foreign: true, interfaces: Vec::new() };
+        let sandbox = Sandbox { is_foreign: true, ..Sandbox::default() };
         self.lock().sandboxes.insert(name, sandbox);
     }
 
@@ -127,6 +127,11 @@ impl FakeKernel {
     /// Whether there is a sandbox of that name.
     pub fn has_sandbox(&self, name: &str) -> bool {
         self.lock().sandboxes.contains_key(name)
+    }
+
+    /// The addresses from which a sandbox answers by a link that is not its way out.
+    pub fn ways_back(&self, sandbox: &str) -> BTreeSet<IpAddr> {
+        self.lock().sandboxes.get(sandbox).map(|found| found.ways_back.clone()).unwrap_or_default()
     }
 
     /// Whether nothing is there, planted or made.

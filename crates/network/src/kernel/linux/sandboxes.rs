@@ -9,6 +9,9 @@ use netloft_types::{EndpointId, SandboxName};
 use super::{LinuxKernel, missing};
 use crate::kernel::{KernelError, SandboxNetns};
 
+/// Connections that wait to be closed.
+const RETIRED_LEN_MAX: usize = 8;
+
 pub(super) struct Sandbox {
     pub(super) netns: SandboxNetns,
     /// A connection to the namespace, until the first interface is configured.
@@ -86,6 +89,14 @@ impl LinuxKernel {
         }
         let handle = found.netns.handle.clone();
         Ok(Conn::open(&self.enterer, &handle)?)
+    }
+
+    /// Keeps a connection that is done with until there is time to close it.
+    pub(super) fn retire(&mut self, conn: Conn) {
+        if self.retired.len() >= RETIRED_LEN_MAX {
+            self.retired.clear();
+        }
+        self.retired.push(conn);
     }
 
     pub(super) fn drop_netns(&mut self, sandbox: &SandboxName) -> Result<(), KernelError> {

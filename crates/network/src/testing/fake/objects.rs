@@ -68,6 +68,8 @@ impl Link {
 pub(super) struct Sandbox {
     pub(super) is_foreign: bool,
     pub(super) interfaces: Vec<InterfaceName>,
+    /// The addresses that it answers from by a link of their own.
+    pub(super) ways_back: BTreeSet<IpAddr>,
 }
 
 impl Shared {
@@ -112,6 +114,14 @@ impl Shared {
                     Err(missing(format!("interface {}", inside.interface)))
                 }
             }
+            Step::OpenWayBack(way) => {
+                let sandbox = self.sandbox(&way.sandbox)?;
+                if !sandbox.interfaces.contains(&way.interface) {
+                    return Err(missing(format!("interface {}", way.interface)));
+                }
+                sandbox.ways_back.extend(way.gateways.keys());
+                Ok(())
+            }
         }
     }
 
@@ -140,6 +150,11 @@ impl Shared {
                 }
             }
             Undo::Unlimit { .. } => {}
+            Undo::CloseWayBack { sandbox, addresses } => {
+                if let Some(sandbox) = self.sandboxes.get_mut(sandbox) {
+                    sandbox.ways_back.retain(|it| !addresses.contains(it));
+                }
+            }
         }
     }
 
@@ -201,6 +216,7 @@ impl Shared {
             mac: link.mac,
             index: 0,
             bridge: None,
+            addresses: Vec::new(),
             alias: link.alias.clone(),
             is_cut: link.is_cut(),
         });
@@ -230,7 +246,7 @@ impl Shared {
                 let sandbox = self.sandboxes.get(&it.sandbox);
                 sandbox.is_some_and(|sandbox| sandbox.interfaces.contains(&it.interface))
             }
-            Step::Admit { .. } | Step::Limit { .. } | Step::ConfigureInside(_) => true,
+            Step::Admit { .. } | Step::Limit { .. } | Step::ConfigureInside(_) | Step::OpenWayBack(_) => true,
         }
     }
 

@@ -1,5 +1,9 @@
 //! Every operation, killed at every call.
 
+use std::fs;
+
+use netloft_netns::Netns;
+
 use crate::doom::{Doom, GROWTH, Made, Thread};
 use crate::operation::{Operation, Thing, Verb};
 use crate::report::{self, Point, Row};
@@ -43,6 +47,20 @@ pub(crate) fn a_sandbox_is_detached_wholly_or_not_at_all() {
 
 pub(crate) fn a_sandbox_is_detached_with_all_that_it_publishes_or_not_at_all() {
     enumerate(World::busy(), Verb::Take, "detach, published, limited", &Thing::published());
+}
+
+pub(crate) fn a_namespace_of_somebody_else_is_attached_and_detached_wholly_or_not_at_all() {
+    let mut world = World::busy();
+    let home = Netns::create().unwrap();
+    let links = || home.run(|| fs::read_to_string("/proc/thread-self/net/dev").unwrap()).unwrap();
+    let empty = links().lines().count();
+    let guest = Thing::guest("guest", &home);
+    run(&mut world, &Operation { name: "attach, to another's", verb: Verb::Make, thing: guest.clone() });
+    assert!(links().lines().count() > empty, "it was not attached there");
+    let leave = Operation { name: "detach, from another's", verb: Verb::Take, thing: guest };
+    run(&mut world, &leave);
+    world.finish();
+    assert_eq!(links().lines().count(), empty, "{}", links());
 }
 
 pub(crate) fn what_nobody_knows_is_taken_away_in_the_end() {

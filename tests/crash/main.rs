@@ -38,6 +38,7 @@ fn main() -> ExitCode {
         case(kills::a_sandbox_is_attached_with_its_service_or_not_at_all),
         case(kills::a_sandbox_is_detached_wholly_or_not_at_all),
         case(kills::a_sandbox_is_detached_with_all_that_it_publishes_or_not_at_all),
+        case(kills::a_namespace_of_somebody_else_is_attached_and_detached_wholly_or_not_at_all),
         case(kills::what_nobody_knows_is_taken_away_in_the_end),
         case(kills::what_an_agent_leaves_is_taken_over_wherever_it_stopped),
         case(startup::a_killed_takeover_is_taken_over),

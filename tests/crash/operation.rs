@@ -1,6 +1,7 @@
 //! What is done to the agent while it is killed, and how to tell what came of it.
 
 use netloft_client::Error;
+use netloft_netns::Netns;
 use netloft_tests::running::until;
 use netloft_types::{AttachSpec, Attachment, Bandwidth, Lifetime, NetworkSpec, ReadyCheck, ServiceSpec};
 use nix::mount::{MsFlags, mount};
@@ -30,6 +31,13 @@ impl Thing {
 
     pub(crate) fn sandbox(name: &str) -> Self {
         Self::Sandbox(Box::new(AttachSpec::new("blue".parse().unwrap(), name.parse().unwrap())), None)
+    }
+
+    /// In a namespace that somebody else made.
+    pub(crate) fn guest(name: &str, home: &Netns) -> Self {
+        let mut spec = AttachSpec::new("blue".parse().unwrap(), name.parse().unwrap());
+        spec.netns = Some(home.path());
+        Self::Sandbox(Box::new(spec), None)
     }
 
     /// With a port and a range published, and its bandwidth limited.

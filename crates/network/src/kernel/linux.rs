@@ -102,7 +102,7 @@ impl LinuxKernel {
     fn create_veth(&mut self, veth: &Veth) -> Result<(), KernelError> {
         let bridge = *self.bridges.get(&veth.bridge).ok_or_else(|| missing("bridge", &veth.bridge))?;
         let peer_netns = self.home(veth.endpoint, &veth.sandbox)?.netns.handle.clone();
-        let made = self.conn.create_veth(&VethSpec {
+        let spec = VethSpec {
             host_name: veth.host_link.clone(),
             host_mac: Some(veth.host_mac),
             bridge,
@@ -112,7 +112,15 @@ impl LinuxKernel {
             peer_netns,
             peer_name: veth.interface.clone(),
             peer_mac: veth.mac,
-        })?;
+        };
+        let made = match self.conn.create_veth(&spec) {
+            // What was cut in the sandbox a moment ago may have the name still.
+            Err(error) if error.is_exists() => {
+                self.conn.reap(CORPSES)?;
+                self.conn.create_veth(&spec)?
+            }
+            made => made?,
+        };
         self.links.insert(veth.endpoint, Some(Ends { host: Some(made.host), inner: made.peer }));
         Ok(())
     }

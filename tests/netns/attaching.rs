@@ -347,7 +347,8 @@ pub(crate) fn a_namespace_of_somebody_else_is_used_and_left_to_them() {
         assert_eq!(again.netns.id(), theirs.id());
         // The link that was cut has the name still.
         host.detach(again.endpoint.id).await.unwrap();
-        assert_eq!(host.attach(spec).await.unwrap().netns.id(), theirs.id());
+        let again = host.attach(spec).await.unwrap();
+        assert_eq!(again.netns.id(), theirs.id());
 
         let taken = Netns::create().unwrap();
         run(&taken, "ip link add eth0 type veth peer name far");

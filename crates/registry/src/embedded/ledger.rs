@@ -111,6 +111,8 @@ impl Ledger {
         layout: Layout,
         replayed: &mut Replayed,
     ) -> Result<Self, StorageError> {
+        // What the process before named may not be so on the disk yet, and is now built on.
+        disk.sync().map_err(StorageError::io("sync", &disk.path("")))?;
         let origin = replayed.origin;
         let (sequence, revision, repeated) = match replayed.last.take() {
             Some((revision, frame)) => {
@@ -121,7 +123,6 @@ impl Ledger {
         };
         let header = log_header(origin, replayed.generation + 1, sequence, revision);
         let log = Log::create(&*disk, layout.chunk_len, header, repeated)?;
-        // Only now: before, the entry of what replaces them may not have been on the disk.
         remove_all(&*disk, &replayed.stale);
         let mut files = std::mem::take(&mut replayed.files);
         files.push(log.name());

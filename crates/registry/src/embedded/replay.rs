@@ -7,7 +7,8 @@
 //! - The first frame of a log that cannot be read is where writing ended, if no later frame is in that log: a
 //!   frame is written only after the one before it is on the disk. If there is a later one, the log is damaged.
 //! - A log says the sequence number of its first frame. If the logs before it end earlier, frames are missing.
-//! - A log without a header was never used, if no frame is in it.
+//! - A log without a header was never used, if no frame is in it. If one is, the header is not missed: it only says
+//!   what the first frame does.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -199,6 +200,13 @@ impl Source {
         }
     }
 
+    /// The sequence number of the frame after the header, if one is there.
+    fn first_sequence(&self, origin: u64) -> Result<Option<u64>, StorageError> {
+        let mut window = Window::new(&*self.file);
+        let frame = window.frame_at(SECTOR as u64, origin).map_err(StorageError::io("read", &self.path))?;
+        Ok(frame.map(|frame| frame.sequence))
+    }
+
     /// Whether a frame later than `sequence` begins at any sector from `offset` on.
     fn has_later(&self, origin: u64, mut offset: u64, sequence: u64) -> Result<bool, StorageError> {
         let mut window = Window::new(&*self.file);
@@ -289,10 +297,17 @@ impl Replayed {
             }
             Ok(header) => header.sequence,
             Err(NoHeader::Format(found)) => return Err(source.version(found)),
-            Err(NoHeader::Damaged) if source.has_later(self.origin, 0, self.sequence)? => {
-                return Err(source.damaged(0, "the header cannot be read, and there are frames"));
-            }
-            Err(NoHeader::Damaged) => return Ok(None),
+            // The header and the first frame go to the disk together, in no order. What can be read counts.
+            Err(NoHeader::Damaged) => match source.first_sequence(self.origin)? {
+                Some(first) if first > self.sequence + 1 => {
+                    return Err(source.damaged(0, "the header cannot be read, and frames are missing"));
+                }
+                Some(first) => first,
+                None if source.has_later(self.origin, 0, self.sequence)? => {
+                    return Err(source.damaged(0, "the header cannot be read, and there are frames"));
+                }
+                None => return Ok(None),
+            },
         };
         let end = source.frames(self.origin, SECTOR as u64, |offset, frame| {
             if frame.sequence != next {

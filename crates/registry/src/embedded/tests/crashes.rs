@@ -118,9 +118,10 @@ fn so_does_the_one_after_it_whatever_call_that_one_ends_at() {
             whole.plan([]);
             live(&whole, &second_life(), 0);
             for call in 1..=whole.calls() {
-                for fault in FAULTS {
+                // To be out of room is to fail, for a life that ends soon after.
+                for fault in &FAULTS[..3] {
                     let disk = disk.after(Survival::Killed);
-                    disk.plan([(call, fault)]);
+                    disk.plan([(call, *fault)]);
                     let second = live(&disk, &second_life(), 0);
                     let legacy = second.legacy(&legacy);
                     let published = [&first.published[..], &second.published].concat();

@@ -201,11 +201,14 @@ pub(super) fn survivals(disk: &Pretended) -> Vec<Survival> {
 }
 
 /// The most different of what may survive.
-pub(super) const FEW_SURVIVALS: [Survival; 5] = [
+pub(super) const FEW_SURVIVALS: [Survival; 7] = [
     Survival::Killed,
     Survival::PowerCut { names: 0, sectors: Sectors::None },
     Survival::PowerCut { names: u32::MAX, sectors: Sectors::All },
     Survival::PowerCut { names: u32::MAX, sectors: Sectors::Random(3) },
+    Survival::PowerCut { names: u32::MAX, sectors: Sectors::None },
+    // Of a new log its first frame, and not its header.
+    Survival::PowerCut { names: u32::MAX, sectors: Sectors::Odd },
     // Of an image that was just finished neither the old nor the new name is there, of all that came later it is.
     Survival::PowerCut { names: !0b11, sectors: Sectors::All },
 ];

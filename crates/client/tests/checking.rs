@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use netloft_client::{Client, Examined, Registration};
@@ -198,7 +199,7 @@ fn chain(error: &netloft_client::Error) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
-        text += &format!(": {error}");
+        write!(text, ": {error}").unwrap();
         cause = error.source();
     }
     text

@@ -341,7 +341,7 @@ fn a_change_of_its_owner_meanwhile_is_not_undone() {
         match world.monitor.poll(world.now) {
             Some(Action::Amend(amendment)) => break amendment,
             Some(Action::Probe(probe)) => {
-                world.monitor.finished(world.now, probe.ticket, Observation::fail("no"))
+                world.monitor.finished(world.now, probe.ticket, Observation::fail("no"));
             }
             Some(other) => panic!("{other:?}"),
             None => world.now = world.monitor.next_due(),

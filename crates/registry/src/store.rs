@@ -30,7 +30,8 @@ pub const EXPIRY_DELAY_MAX: Duration = Duration::from_secs(1);
 ///
 /// A session ends no earlier than its time to live after its last renewal, and no later than
 /// [`EXPIRY_DELAY_MAX`] after that. Time in which the store itself stood still, stopped or suspended, does not
-/// count: it could not have heard a renewal ([`AwakeClock`](netloft_health::AwakeClock)).
+/// count: it could not have heard a renewal ([`AwakeClock`](netloft_health::AwakeClock)). A store that outlives its
+/// process counts its opening as a renewal, and may add a grace to it.
 pub trait Store: Send + Sync + 'static {
     /// Carries out a command.
     ///

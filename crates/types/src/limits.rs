@@ -55,6 +55,8 @@ pub const CHECK_LEN_MAX: usize = 2 * HTTP_PATH_LEN_MAX
     + 512;
 /// Bytes of the reason for a maintenance.
 pub const REASON_LEN_MAX: usize = 256;
+/// Endpoints of a network that are kept ready: a bridge has 1,023 ports.
+pub const READY_COUNT_MAX: u32 = 1_000;
 /// Characters of a refused value that an error message repeats.
 pub const ECHO_LEN_MAX: usize = 64;
 /// Bytes of text in the largest possible instance: all of the above together.

@@ -1,10 +1,6 @@
 //! The process as an observer: it may be stopped, and instances may be replaced, and no call fails for that.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -12,12 +8,14 @@ use std::time::{Duration, Instant};
 use netloft_balance::Builtin;
 use netloft_client::{Balanced, Client, RegisterOptions, Registration};
 use netloft_types::{Check, Checks, Health, Instance, Query};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
+
+use crate::server::Server;
 
 /// More than anything but the stop takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -27,47 +25,24 @@ const STOP: Duration = Duration::from_secs(10);
 
 /// A registry in a process of its own, killed at the end.
 struct Registry {
-    child: Child,
+    server: Server,
     target: String,
+    _data: TempDir,
 }
 
 impl Registry {
     fn start() -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_registry-server"))
-            .env_clear()
-            .args([
-                "--listen",
-                "127.0.0.1:0",
-                "--unix",
-                "none",
-                "--check-allow",
-                "127.0.0.0/8",
-                "--log",
-                "off",
-            ])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let target = format!("http://{}", line.trim().strip_prefix("listening on ").unwrap());
-        Self { child, target }
+        let data = TempDir::new().unwrap();
+        let directory = data.path().to_str().unwrap();
+        let place = ["--listen", "127.0.0.1:0", "--unix", "none", "--data-dir", directory];
+        let arguments = [&place[..], &["--check-allow", "127.0.0.0/8", "--log", "off"]].concat();
+        let mut server = Server::start(&arguments, &[]);
+        let target = format!("http://{}", server.next_address());
+        Self { server, target, _data: data }
     }
 
     fn client(&self) -> Client {
         Client::connect(self.target.parse().unwrap())
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -218,9 +193,9 @@ async fn a_server_stopped_for_ten_seconds_throws_nothing_out_that_works() {
     });
     let (stop_load, calling) = load(balanced(&client).await);
 
-    registry.signal(Signal::SIGSTOP);
+    registry.server.signal(Signal::SIGSTOP);
     sleep(STOP).await;
-    registry.signal(Signal::SIGCONT);
+    registry.server.signal(Signal::SIGCONT);
     let resumed = Instant::now();
     // Long enough for whatever the stop had made overdue to be found so, removals included.
     while resumed.elapsed() < TTL + Duration::from_secs(4) {

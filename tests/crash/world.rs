@@ -28,8 +28,9 @@ const ECHO: u16 = 7000;
 /// The host's link in its LAN.
 const LAN_LINK: &str = "lan0";
 
-/// How long an agent must have done nothing to have tidied up: it begins 200 ms after the last call.
-const TIDY: Duration = Duration::from_millis(260);
+/// How long an agent must have done nothing to have tidied up: it begins 200 ms after the last call. Health checks beat
+/// every 250 ms.
+const TIDY: Duration = Duration::from_millis(230);
 
 /// How long a fresh agent must have done nothing to have made what it makes ahead of need, which it does every 2 ms.
 const FRESH: Duration = Duration::from_millis(40);

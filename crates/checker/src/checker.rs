@@ -119,6 +119,13 @@ impl Shared {
         self.origin.elapsed()
     }
 
+    async fn sleep_until(&self, due: Option<Duration>) {
+        match due {
+            Some(due) => sleep_until(self.origin + due).await,
+            None => std::future::pending().await,
+        }
+    }
+
     fn monitor(&self) -> MutexGuard<'_, Monitor> {
         // A monitor that a panic left half changed still knows more than none; whatever it gets wrong, the store
         // amends only what is still as it was seen.
@@ -148,14 +155,14 @@ impl Hands {
         let mut watch = self.watch().await;
         let mut addresses_due = Instant::now() + ADDRESSES_INTERVAL;
         loop {
-            let due = self.shared.origin + self.act();
+            let due = self.act();
             tokio::select! {
                 batch = watch.next() => {
                     let now = self.shared.now();
                     self.shared.monitor().apply(now, &batch?);
                 }
                 Some(done) = self.work.join_next_with_id() => self.take_in(done),
-                () = sleep_until(due) => {}
+                () = self.shared.sleep_until(due) => {}
                 () = self.shared.news.notified() => {}
                 () = sleep_until(addresses_due) => {
                     addresses_due = Instant::now() + ADDRESSES_INTERVAL;
@@ -176,8 +183,8 @@ impl Hands {
         }
     }
 
-    /// Begins whatever is to be done now, and answers when to come back.
-    fn act(&mut self) -> Duration {
+    /// Begins whatever is to be done now, and answers when to come back even if nothing happens.
+    fn act(&mut self) -> Option<Duration> {
         loop {
             let now = self.shared.now();
             let action = self.shared.monitor().poll(now);

@@ -21,7 +21,7 @@
 //! monitor.apply(now, &[Update::Put { at: Revision::new(1), instance }]);
 //! let becomes = loop {
 //!     match monitor.poll(now) {
-//!         None => now = monitor.next_due(),
+//!         None => now = monitor.next_due().expect("there is an instance with a check"),
 //!         Some(Action::Probe(probe)) => {
 //!             assert_eq!(probe.target, "10.0.0.2:8080".parse().unwrap());
 //!             monitor.finished(now, probe.ticket, Observation::pass("connected"));

@@ -160,11 +160,15 @@ impl Monitor {
         }
     }
 
-    /// When to poll at the latest, in real time; at once if something happened since the last poll. Never later than a [`BEAT`] from the last poll, so that it notices when
-    /// it was not there.
-    pub fn next_due(&self) -> Duration {
-        let is_idle = self.unsettled.is_empty() && self.ready.is_empty();
-        self.alarm.filter(|_| is_idle).unwrap_or_default()
+    /// When to poll at the latest, in real time; at once if something happened since the last poll. As long as there is
+    /// anybody to look after, that is never later than a [`BEAT`] from the last poll, so that it notices when it was not
+    /// there; with nobody, there is no need to poll.
+    pub fn next_due(&self) -> Option<Duration> {
+        let is_settled = self.unsettled.is_empty() && self.ready.is_empty();
+        if self.wards.is_empty() && is_settled {
+            return None;
+        }
+        Some(self.alarm.filter(|_| is_settled).unwrap_or_default())
     }
 
     /// Tells how a probe went. One that is not known any more counts for nothing.
@@ -247,8 +251,13 @@ impl Monitor {
 
     /// Takes note of the time, of being late, and of not having been there.
     fn tick(&mut self, now: Duration) {
-        if let Some(alarm) = self.alarm.take_if(|alarm| *alarm <= now) {
+        if let Some(alarm) = self.alarm.take_if(|alarm| *alarm <= now)
+            && !self.wards.is_empty()
+        {
             self.awareness.rang(now.saturating_sub(alarm));
+        }
+        if self.wards.is_empty() {
+            self.clock.resume(now);
         }
         let gaps = self.clock.gaps();
         self.clock.tick(now);

@@ -333,6 +333,19 @@ fn what_must_not_be_probed_never_is_and_says_why() {
 }
 
 #[test]
+fn with_nobody_to_look_after_it_need_not_be_called_and_misses_nothing() {
+    let mut world = World::new(15);
+    world.run(seconds(1));
+    assert_eq!(world.monitor.next_due(), None);
+    // Not called for an hour: no absence, and nobody is doubted for it.
+    world.now += Duration::from_hours(1);
+    world.register(instance(0, &["tcp,interval=1s"]));
+    world.run(seconds(5));
+    assert_eq!((world.usable(), world.monitor.stats().discarded), (1, 0));
+    assert!(world.monitor.next_due().is_some());
+}
+
+#[test]
 fn a_change_of_its_owner_meanwhile_is_not_undone() {
     let mut world = world_of(1, 16);
     world.behaves([0], Manner::Fails);
@@ -344,7 +357,7 @@ fn a_change_of_its_owner_meanwhile_is_not_undone() {
                 world.monitor.finished(world.now, probe.ticket, Observation::fail("no"));
             }
             Some(other) => panic!("{other:?}"),
-            None => world.now = world.monitor.next_due(),
+            None => world.now = world.monitor.next_due().unwrap(),
         }
     };
     world.monitor.set_back(world.now, &changed.seen.id, netloft_health::Setback::Changed);

@@ -126,12 +126,12 @@ impl World {
         loop {
             self.act();
             let landing = self.under_way.iter().map(|(at, ..)| *at).min();
-            let next = self.monitor.next_due().min(landing.unwrap_or(Duration::MAX)).max(self.now);
+            let next = self.monitor.next_due().into_iter().chain(landing).min().unwrap_or(Duration::MAX);
             if next > end {
                 self.now = end;
                 return;
             }
-            self.now = next;
+            self.now = next.max(self.now);
             self.land();
         }
     }
@@ -192,7 +192,7 @@ impl World {
                 other => panic!("{other:?}"),
             }
         }
-        assert!(self.monitor.next_due() <= self.now + BEAT);
+        assert!(self.monitor.next_due().is_none_or(|due| due <= self.now + BEAT));
     }
 
     fn begin(&mut self, probe: Probe) {

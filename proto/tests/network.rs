@@ -45,6 +45,7 @@ proptest! {
             mtu: spec.mtu,
             internal: spec.internal,
             host_access: spec.host_access,
+            ready: spec.ready,
         };
         prop_assert_eq!(from_wire::network(to_wire::network(&network)).unwrap(), network);
     }
@@ -214,9 +215,9 @@ fn network_specs() -> impl Strategy<Value = NetworkSpec> {
         prop::option::of(interfaces()).prop_map(|bridge| DriverSpec::Bridge { bridge }),
         interfaces().prop_map(|parent| DriverSpec::Macvlan { parent }),
     ];
-    let choices = any::<[bool; 3]>();
+    let choices = (any::<[bool; 3]>(), 0..=1_000_u32);
     (service_names(), segments, prop::option::of(1280..=65_535_u32), drivers, choices).prop_map(
-        |(name, segments, mtu, driver, [ipv6, internal, host_access])| {
+        |(name, segments, mtu, driver, ([ipv6, internal, host_access], ready))| {
             let segment = |text: &str| Segment::new(text.parse().unwrap()).unwrap();
             NetworkSpec {
                 name: name.as_str().parse().unwrap(),
@@ -226,6 +227,7 @@ fn network_specs() -> impl Strategy<Value = NetworkSpec> {
                 mtu: mtu.map(|bytes| Mtu::try_from(bytes).unwrap()),
                 internal,
                 host_access,
+                ready: ready.try_into().unwrap(),
             }
         },
     )

@@ -13,6 +13,12 @@ use nix::sys::signal::Signal;
 const SYSCALLS: &str = "sendto,sendmsg,mount,umount2,openat,unlinkat,?unlink,?rename,renameat,renameat2,?mkdir,mkdirat,write,writev,\
                         pwrite64,pwritev,fsync,fdatasync,ftruncate,fallocate,setns,unshare,socket";
 
+/// The call by which the file of the journal grows.
+pub(crate) const GROWTH: &str = "ftruncate";
+
+/// What `strace` says of a call that it had fail.
+const FAILED: &str = "(INJECTED)";
+
 /// What a thread of the agent sits in while it waits for work: it shows that `strace` has it.
 const WAITS: &str = "futex,restart_syscall";
 
@@ -30,6 +36,9 @@ pub(crate) enum Thread {
 }
 
 impl Thread {
+    /// Those that carry out operations.
+    pub(crate) const WORKERS: [Self; 3] = [Self::Network, Self::Enterer, Self::Reaper];
+
     fn comm(self) -> &'static str {
         match self {
             Self::Main => "netloftd",
@@ -145,6 +154,42 @@ fn strace(dooms: &[Doom], log: &Path) -> Command {
     command
 }
 
+/// How often a thread made a call.
+#[derive(Debug, Clone)]
+pub(crate) struct Made {
+    pub(crate) syscall: String,
+    pub(crate) count: usize,
+    /// How many of them it must make every time.
+    pub(crate) owed: usize,
+}
+
+impl Made {
+    /// What was made in either of two runs; owed is what was in both.
+    pub(crate) fn merge(first: &[Self], second: Vec<Self>) -> Vec<Self> {
+        let mut all = second;
+        for made in &mut all {
+            made.owed =
+                first.iter().find(|it| it.syscall == made.syscall).map_or(0, |it| it.owed.min(made.owed));
+        }
+        for made in first {
+            match all.iter_mut().find(|it| it.syscall == made.syscall) {
+                Some(it) => it.count = it.count.max(made.count),
+                None => all.push(Self { owed: 0, ..made.clone() }),
+            }
+        }
+        all
+    }
+}
+
+/// Whether a call adds one to an `eventfd(2)`: another thread is woken, if it sleeps.
+fn is_wake(line: &str) -> bool {
+    line.starts_with("write(") && line.contains(r#", "\1\0\0\0\0\0\0\0", 8)"#)
+}
+
+fn is_wait(syscall: &str) -> bool {
+    WAITS.split(',').any(|wait| wait == syscall)
+}
+
 /// What a thread did, in the words of `strace`.
 pub(crate) struct Calls(String);
 
@@ -153,21 +198,64 @@ impl Calls {
         Self(fs::read_to_string(log).unwrap())
     }
 
-    /// The kinds of calls it made, except for waiting, and how many of each.
-    pub(crate) fn kinds(&self) -> Vec<(String, usize)> {
-        let mut kinds: Vec<(String, usize)> = Vec::new();
-        let names = self.0.lines().filter_map(|line| line.split_once('(').map(|(name, _)| name));
-        for name in names.filter(|name| !WAITS.split(',').any(|wait| wait == *name)) {
-            match kinds.iter_mut().find(|(kind, _)| kind == name) {
-                Some((_, count)) => *count += 1,
-                None => kinds.push((name.to_owned(), 1)),
+    /// What it did until it said something to the world.
+    pub(crate) fn until(self, said: &str) -> Self {
+        let lines = self.0.lines().take_while(|line| !line.contains(said));
+        Self(lines.collect::<Vec<_>>().join("\n"))
+    }
+
+    /// What it did until a call was made to fail, with that one.
+    pub(crate) fn until_failure(&self) -> Self {
+        let end = self.0.find(FAILED).unwrap_or(self.0.len());
+        Self(self.0[..end].to_owned())
+    }
+
+    /// The calls it entered, by name and line; once if the kernel had it enter one again.
+    fn entered(&self) -> impl Iterator<Item = (&str, &str)> {
+        let calls = self.0.lines().filter_map(|line| Some((line.split_once('(')?.0, line)));
+        calls.filter(|(_, line)| !line.contains("ERESTARTNOINTR"))
+    }
+
+    /// The last call it entered, and how many of the kind it had entered then.
+    pub(crate) fn last(&self) -> (String, usize) {
+        let calls = self.entered().filter(|(name, _)| !is_wait(name));
+        let name = calls.last().map_or("", |(name, _)| name);
+        (name.to_owned(), self.count(name))
+    }
+
+    /// How many calls of a kind it entered.
+    pub(crate) fn count(&self, syscall: &str) -> usize {
+        self.entered().filter(|(name, _)| *name == syscall).count()
+    }
+
+    /// The kinds of calls it made, except for waiting.
+    pub(crate) fn made(&self) -> Vec<Made> {
+        let mut kinds: Vec<Made> = Vec::new();
+        for (name, line) in self.entered().filter(|(name, _)| !is_wait(name)) {
+            let index = kinds.iter().position(|kind| kind.syscall == name).unwrap_or_else(|| {
+                kinds.push(Made { syscall: name.to_owned(), count: 0, owed: 0 });
+                kinds.len() - 1
+            });
+            kinds[index].count += 1;
+            kinds[index].owed += usize::from(!is_wake(line));
+        }
+        // Whether the file of the journal grows depends on what was written before; then it is written out once more.
+        let grown = self.count(GROWTH);
+        for kind in [GROWTH, "fdatasync"] {
+            for made in kinds.iter_mut().filter(|made| made.syscall == kind) {
+                made.owed = made.owed.saturating_sub(grown);
             }
         }
         kinds
     }
 
+    /// Whether a call was entered.
+    pub(crate) fn has_begun(&self, syscall: &str) -> bool {
+        self.count(syscall) > 0
+    }
+
     /// Whether a call was made to fail.
     pub(crate) fn has_failed(&self) -> bool {
-        self.0.contains("(INJECTED)")
+        self.0.contains(FAILED)
     }
 }

@@ -1,10 +1,12 @@
 //! Every operation, killed at every call.
 
-use netloft_tests::tell;
+use std::fs;
 
-use crate::doom::{Doom, Thread};
+use netloft_netns::Netns;
+
+use crate::doom::{Doom, GROWTH, Made, Thread};
 use crate::operation::{Operation, Thing, Verb};
-use crate::report::{self, Row};
+use crate::report::{self, Point, Row};
 use crate::world::{Listing, World};
 
 pub(crate) fn a_network_is_created_wholly_or_not_at_all() {
@@ -47,6 +49,20 @@ pub(crate) fn a_sandbox_is_detached_with_all_that_it_publishes_or_not_at_all() {
     enumerate(World::busy(), Verb::Take, "detach, published, limited", &Thing::published());
 }
 
+pub(crate) fn a_namespace_of_somebody_else_is_attached_and_detached_wholly_or_not_at_all() {
+    let mut world = World::busy();
+    let home = Netns::create().unwrap();
+    let links = || home.run(|| fs::read_to_string("/proc/thread-self/net/dev").unwrap()).unwrap();
+    let empty = links().lines().count();
+    let guest = Thing::guest("guest", &home);
+    run(&mut world, &Operation { name: "attach, to another's", verb: Verb::Make, thing: guest.clone() });
+    assert!(links().lines().count() > empty, "it was not attached there");
+    let leave = Operation { name: "detach, from another's", verb: Verb::Take, thing: guest };
+    run(&mut world, &leave);
+    world.finish();
+    assert_eq!(links().lines().count(), empty, "{}", links());
+}
+
 pub(crate) fn what_nobody_knows_is_taken_away_in_the_end() {
     enumerate(World::busy(), Verb::Sweep, "garbage collection", &Thing::sandbox("none"));
 }
@@ -71,44 +87,46 @@ fn enumerate(mut world: World, verb: Verb, name: &'static str, thing: &Thing) {
 }
 
 fn run(world: &mut World, operation: &Operation) {
-    for thread in [Thread::Network, Thread::Enterer, Thread::Reaper] {
-        let row = kill_everywhere(world, operation, thread);
-        tell(format_args!("{}, {thread}: {} kill points, {:?}", row.operation, row.points, row.kinds));
-        let is_clean = row.leftovers + row.lost == 0;
-        if row.points > 0 || !is_clean {
-            report::add(row);
+    for (thread, calls) in profile(world, operation) {
+        let mut row = Row::new(operation.name, thread);
+        for made in &calls {
+            row.enumerate(&made.syscall, made, |nth, row| {
+                let mut dooms = vec![Doom::kill(&made.syscall, nth)];
+                // The file of the journal grows only now and then; the agent is to be killed in that once, too.
+                if thread == Thread::Network && made.syscall != GROWTH && !row.has(GROWTH, 1) {
+                    dooms.push(Doom::kill(GROWTH, 1));
+                }
+                kill(world, operation, thread, &dooms, row)
+            });
         }
-        assert!(is_clean, "see above");
+        row.go_beyond(|dooms, row| kill(world, operation, thread, dooms, row));
+        row.complete();
     }
 }
 
-fn kill_everywhere(world: &mut World, operation: &Operation, thread: Thread) -> Row {
-    let mut row = Row { operation: operation.name.to_owned(), thread: thread.to_string(), ..Row::default() };
-    for (kind, count) in profile(world, operation, thread) {
-        let dies = |nth: &usize| kill(world, operation, thread, &[Doom::kill(&kind, *nth)], &mut row);
-        let killed = (1..=count).take_while(dies).count();
-        if killed > 0 {
-            row.kinds.push((kind, killed));
-        }
+/// The calls that each thread makes in an operation, if it makes any.
+pub(crate) fn profile(world: &mut World, operation: &Operation) -> Vec<(Thread, Vec<Made>)> {
+    let (first, second) = (observe(world, operation), observe(world, operation));
+    let both = Thread::WORKERS.into_iter().zip(first.into_iter().zip(second));
+    let all: Vec<_> = both.map(|(thread, (first, second))| (thread, Made::merge(&first, second))).collect();
+    let all: Vec<_> = all.into_iter().filter(|(_, made)| !made.is_empty()).collect();
+    for thread in operation.threads() {
+        let is_seen = all.iter().any(|(seen, _)| seen == thread);
+        assert!(is_seen, "{}: {thread} was not seen to do anything", operation.name);
     }
-    // What it makes ahead of need comes a moment earlier or later, so that there may be one more than were counted.
-    for beyond in 1.. {
-        let dooms =
-            row.kinds.iter().map(|(kind, count)| Doom::kill(kind, count + beyond)).collect::<Vec<_>>();
-        if dooms.is_empty() || !kill(world, operation, thread, &dooms, &mut row) {
-            break;
-        }
-        assert!(beyond < 3, "there are more calls than were counted");
-    }
-    row
+    all
 }
 
-/// The calls that a thread makes in an operation.
-fn profile(world: &mut World, operation: &Operation, thread: Thread) -> Vec<(String, usize)> {
+/// Does an operation as before every point; the calls that each thread makes.
+fn observe(world: &mut World, operation: &Operation) -> [Vec<Made>; 3] {
+    operation.prepare(world);
+    world.kill();
+    world.start();
+    again(world, operation);
     operation.prepare(world);
     world.refresh();
-    let concerns = operation.provoke(world);
-    let watched = world.watch(thread, &[]);
+    let concerns = operation.provoke(world, &world.listing());
+    let watched = Thread::WORKERS.map(|thread| world.watch(thread, &[]));
     operation.act(world, concerns.as_ref()).unwrap();
     if operation.verb == Verb::End {
         world.ended().success();
@@ -116,18 +134,25 @@ fn profile(world: &mut World, operation: &Operation, thread: Thread) -> Vec<(Str
     } else {
         assert!(world.outlives_its_tidying(), "the agent ended by itself");
     }
-    watched.release().kinds()
+    watched.map(|watched| watched.release().made())
 }
 
 /// Does an operation with the agent to be killed in it, at whichever call comes first. Tells whether it came to that; then
 /// everything was looked at.
-fn kill(world: &mut World, operation: &Operation, thread: Thread, dooms: &[Doom], row: &mut Row) -> bool {
+fn kill(
+    world: &mut World,
+    operation: &Operation,
+    thread: Thread,
+    dooms: &[Doom],
+    row: &mut Row,
+) -> Option<Point> {
     operation.prepare(world);
     world.refresh();
     let before = world.listing();
     // What the one before left behind, if anything, would have shown itself to this agent.
-    world.check(&before);
-    let concerns = operation.provoke(world);
+    let differences = world.audit(&before);
+    assert!(differences.is_empty(), "before {dooms:?}: {differences:#?}");
+    let concerns = operation.provoke(world, &before);
     let watched = world.watch(thread, dooms);
     let answered = operation.act(world, concerns.as_ref());
     let is_killed = if operation.verb == Verb::End {
@@ -135,27 +160,27 @@ fn kill(world: &mut World, operation: &Operation, thread: Thread, dooms: &[Doom]
     } else {
         let is_killed = !world.outlives_its_tidying();
         if is_killed {
-            world.ended();
+            let ended = world.ended();
+            assert_eq!(ended.code(), None, "{dooms:?}: {ended:?}");
         }
         is_killed
     };
-    watched.release();
+    let calls = watched.release();
     if !is_killed {
         answered.unwrap_or_else(|error| panic!("{dooms:?}: {error}"));
         if operation.verb == Verb::End {
             world.start();
         }
-        return false;
+        return None;
     }
-    row.points += 1;
     // While nobody is there: what there is goes on.
     world.check_traffic();
     world.start();
     let answered = answered.is_ok() && operation.verb != Verb::End;
-    let done = inspect(world, operation, &before, answered, &format!("{dooms:?} of {thread}"), row);
-    row.done += usize::from(done);
+    let is_done = inspect(world, operation, &before, answered, &format!("{dooms:?} of {thread}"), row);
     again(world, operation);
-    true
+    let (kind, nth) = calls.last();
+    Some(Point { kind, nth, is_done })
 }
 
 /// Looks at everything after a restart. Tells whether the operation was done.
@@ -184,7 +209,7 @@ fn inspect(
 /// It can be done again.
 fn again(world: &mut World, operation: &Operation) {
     operation.prepare(world);
-    let concerns = operation.provoke(world);
+    let concerns = operation.provoke(world, &world.listing());
     if operation.verb != Verb::End {
         operation.act(world, concerns.as_ref()).unwrap();
     }

@@ -1,11 +1,13 @@
 //! What is done to the agent while it is killed, and how to tell what came of it.
 
 use netloft_client::Error;
+use netloft_netns::Netns;
 use netloft_tests::running::until;
 use netloft_types::{AttachSpec, Attachment, Bandwidth, Lifetime, NetworkSpec, ReadyCheck, ServiceSpec};
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::Signal;
 
+use crate::doom::Thread;
 use crate::world::{Listing, World, ip, segments};
 
 /// The sandbox whose bandwidth is limited.
@@ -29,6 +31,13 @@ impl Thing {
 
     pub(crate) fn sandbox(name: &str) -> Self {
         Self::Sandbox(Box::new(AttachSpec::new("blue".parse().unwrap(), name.parse().unwrap())), None)
+    }
+
+    /// In a namespace that somebody else made.
+    pub(crate) fn guest(name: &str, home: &Netns) -> Self {
+        let mut spec = AttachSpec::new("blue".parse().unwrap(), name.parse().unwrap());
+        spec.netns = Some(home.path());
+        Self::Sandbox(Box::new(spec), None)
     }
 
     /// With a port and a range published, and its bandwidth limited.
@@ -93,13 +102,22 @@ pub(crate) struct Operation {
 }
 
 impl Operation {
+    /// The threads of the agent that have a part in it wherever it is done.
+    pub(crate) fn threads(&self) -> &'static [Thread] {
+        match (self.verb, &self.thing) {
+            (Verb::Make, Thing::Sandbox(..)) => &[Thread::Network, Thread::Enterer],
+            (Verb::Take, Thing::Sandbox(..)) | (Verb::Sweep, _) => &[Thread::Network, Thread::Reaper],
+            _ => &[Thread::Network],
+        }
+    }
+
     /// Has the world be as it is before the operation, wherever an earlier one stopped.
     pub(crate) fn prepare(&self, world: &mut World) {
-        let is_there = self.thing.is_in(&world.listing());
+        let listing = world.listing();
+        let is_there = self.thing.is_in(&listing);
         match self.verb {
             Verb::Make if is_there => {
-                let concerns = world.listing().attachments.remove(self.thing.name());
-                take(world, &self.thing, concerns.as_ref()).unwrap();
+                take(world, &self.thing, listing.attachments.get(self.thing.name())).unwrap();
             }
             Verb::Take | Verb::Start if !is_there => make(world, &self.thing).unwrap(),
             _ => {}
@@ -114,12 +132,12 @@ impl Operation {
     }
 
     /// Does what comes right before the operation: an agent that starts would see to it, and one that is about to be
-    /// killed must not be asked anything else. What it concerns, if that is there.
-    pub(crate) fn provoke(&self, world: &World) -> Option<Attachment> {
+    /// killed must not be asked anything else. What of the listing it concerns.
+    pub(crate) fn provoke(&self, world: &World, listing: &Listing) -> Option<Attachment> {
         if self.verb == Verb::Sweep {
             litter(world);
         }
-        world.listing().attachments.remove(self.thing.name())
+        listing.attachments.get(self.thing.name()).cloned()
     }
 
     /// Does it.

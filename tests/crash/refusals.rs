@@ -1,12 +1,12 @@
 //! Every call of every operation, refused once.
 
 use netloft_client::Error;
-use netloft_tests::tell;
 
-use crate::doom::{Doom, Thread};
+use crate::doom::{Calls, Doom, Made, Thread};
+use crate::kills::profile;
 use crate::operation::{Operation, Thing, Verb};
-use crate::report::{self, Row};
-use crate::startup::{leave_half_done, take_over};
+use crate::report::{Point, Row};
+use crate::startup::{self, leave_half_done, take_over};
 use crate::world::World;
 
 /// What the kernel may answer to which call.
@@ -25,67 +25,83 @@ const REFUSALS: [(&str, &[&str]); 12] = [
     ("mkdir", &["ENOSPC"]),
 ];
 
-pub(crate) fn what_the_kernel_or_the_disk_refuses_once_is_not_done_or_done_wholly() {
+pub(crate) fn a_network_that_is_refused_something_once_is_not_created_or_wholly() {
+    refuse("network create", Verb::Make, &Thing::network("green", true));
+}
+
+pub(crate) fn a_network_is_removed_though_something_was_refused_once() {
+    refuse("network remove", Verb::Take, &Thing::network("green", true));
+}
+
+pub(crate) fn a_sandbox_that_is_refused_something_once_is_not_attached_or_wholly() {
+    refuse("attach, published, limited", Verb::Make, &Thing::published());
+}
+
+pub(crate) fn a_sandbox_is_detached_though_something_was_refused_once() {
+    refuse("detach, published, limited", Verb::Take, &Thing::published());
+}
+
+fn refuse(name: &'static str, verb: Verb, thing: &Thing) {
     let mut world = World::busy();
-    let (green, published) = (Thing::network("green", true), Thing::published());
-    for (name, verb, thing) in [
-        ("network create", Verb::Make, &green),
-        ("network remove", Verb::Take, &green),
-        ("attach, published, limited", Verb::Make, &published),
-        ("detach, published, limited", Verb::Take, &published),
-    ] {
-        let operation = Operation { name, verb, thing: thing.clone() };
-        for thread in [Thread::Network, Thread::Enterer] {
-            refuse_everywhere(&mut world, &operation, thread);
+    let operation = Operation { name, verb, thing: thing.clone() };
+    for (thread, calls) in profile(&mut world, &operation) {
+        // What the reaper is refused it tries again after ten seconds.
+        if thread != Thread::Reaper {
+            refuse_everywhere(&mut world, &operation, thread, &calls);
         }
     }
     world.finish();
 }
 
-fn refuse_everywhere(world: &mut World, operation: &Operation, thread: Thread) {
-    let mut row = Row {
-        operation: format!("{}, refused", operation.name),
-        thread: thread.to_string(),
-        ..Row::default()
-    };
+fn refuse_everywhere(world: &mut World, operation: &Operation, thread: Thread, calls: &[Made]) {
+    let mut row = Row::new(format!("{}, refused", operation.name), thread);
     operation.prepare(world);
     world.refresh();
-    for (syscall, errors) in REFUSALS {
+    for made in calls {
+        let syscall = &made.syscall;
+        let errors = REFUSALS.iter().find(|(refused, _)| refused == syscall).map_or(&[][..], |it| it.1);
         for errno in errors {
-            let mut nth = 1;
-            while refuse(world, operation, thread, &Doom::error(syscall, nth, errno), &mut row) {
-                nth += 1;
-            }
-            if nth > 1 {
-                row.kinds.push((format!("{syscall}={errno}"), nth - 1));
-                // What is acknowledged is on disk, whatever the disk refused before.
-                let before = world.listing();
-                world.kill();
-                world.start();
-                world.check(&before);
-            }
+            let attempt = |nth, row: &mut Row| {
+                refuse_once(world, operation, thread, &Doom::error(syscall, nth, errno), row)
+            };
+            row.enumerate_all(&format!("{syscall}={errno}"), made, attempt);
+            // What is acknowledged is on disk, whatever the disk refused before.
+            let before = world.listing();
+            world.kill();
+            world.start();
+            world.check(&before);
         }
     }
-    if row.points > 0 {
-        tell(format_args!("{}, {thread}: {} refusals", row.operation, row.points));
-        report::add(row);
-    }
+    row.complete();
 }
 
 /// Does an operation with one call refused. Tells whether it came to that.
-fn refuse(world: &mut World, operation: &Operation, thread: Thread, doom: &Doom, row: &mut Row) -> bool {
+fn refuse_once(
+    world: &mut World,
+    operation: &Operation,
+    thread: Thread,
+    doom: &Doom,
+    row: &mut Row,
+) -> Option<Point> {
     operation.prepare(world);
-    assert!(world.outlives_its_tidying());
+    if thread == Thread::Network {
+        // One that could not write does not try again for ten seconds: it would not come to its last calls.
+        world.refresh();
+    } else {
+        assert!(world.outlives_its_tidying());
+    }
     let before = world.listing();
-    let concerns = operation.provoke(world);
+    let concerns = operation.provoke(world, &before);
     let watched = world.watch(thread, std::slice::from_ref(doom));
     let outcome = operation.act(world, concerns.as_ref());
     // If it was not refused yet, it may be when it tidies up.
     assert!(watched.so_far().has_failed() || world.outlives_its_tidying(), "{doom}: the agent ended");
-    let was_refused = watched.release().has_failed();
+    let calls = watched.release();
+    let was_refused = calls.has_failed();
     let now = world.listing();
     let wrong = operation.judge(world, &before, &now, outcome.is_ok());
     assert!(wrong.is_empty(), "{}, {doom}: {wrong:#?}", operation.name);
+    let mut is_done = false;
     match outcome {
         Err(error) => {
             assert!(was_refused, "{}, {doom}: {error}", operation.name);
@@ -102,15 +118,20 @@ fn refuse(world: &mut World, operation: &Operation, thread: Thread, doom: &Doom,
                 .act(world, concerns.as_ref())
                 .unwrap_or_else(|error| panic!("{}, again after {doom}: {error}", operation.name));
         }
-        Ok(()) => row.done += usize::from(was_refused),
+        Ok(()) => is_done = true,
     }
-    row.points += usize::from(was_refused);
     row.silence = row.silence.max(world.check_traffic());
     let now = world.listing();
     let differences = world.audit(&now);
     assert!(differences.is_empty(), "{}, after {doom}: {differences:#?}", operation.name);
     assert_eq!(world.findings(), Vec::<String>::new(), "{}, after {doom}", operation.name);
-    was_refused
+    was_refused.then(|| refused(doom, &calls, is_done))
+}
+
+/// The call that was refused.
+fn refused(doom: &Doom, calls: &Calls, is_done: bool) -> Point {
+    let (syscall, nth) = calls.until_failure().last();
+    Point { kind: format!("{syscall}{}", doom.fate.trim_start_matches("error")), nth, is_done }
 }
 
 /// An error says what could not be done, and what the kernel said.
@@ -138,32 +159,26 @@ pub(crate) fn a_takeover_that_is_refused_once_says_so_or_copes() {
     let mut world = World::busy();
     Operation { name: "", verb: Verb::Make, thing: Thing::published() }.act(&mut world, None).unwrap();
     let stays = world.listing();
-    let mut row =
-        Row { operation: "takeover, refused".into(), thread: Thread::Main.to_string(), ..Row::default() };
-    for (syscall, errors) in REFUSALS.iter().filter(|(syscall, _)| *syscall != "openat") {
-        let mut nth = 1;
-        while refuse_takeover(&mut world, &Doom::error(syscall, nth, errors[0]), &mut row) {
-            nth += 1;
-        }
-        if nth > 1 {
-            row.kinds.push((format!("{syscall}={}", errors[0]), nth - 1));
-        }
+    let mut row = Row::new("takeover, refused", Thread::Main);
+    for made in startup::profile(&mut world).iter().filter(|made| made.syscall != "openat") {
+        let errors = REFUSALS.iter().find(|(refused, _)| *refused == made.syscall);
+        let Some(errno) = errors.map(|(_, errors)| errors[0]) else { continue };
+        let attempt =
+            |nth, row: &mut Row| refuse_takeover(&mut world, &Doom::error(&made.syscall, nth, errno), row);
+        row.enumerate_all(&format!("{}={errno}", made.syscall), made, attempt);
         world.check(&stays);
     }
-    tell(format_args!("{} refusals", row.points));
-    report::add(row);
+    row.complete();
     world.finish();
 }
 
 /// Starts an agent that is refused a call: it copes, or ends with an error; the next one takes over in any case.
-fn refuse_takeover(world: &mut World, doom: &Doom, row: &mut Row) -> bool {
+fn refuse_takeover(world: &mut World, doom: &Doom, row: &mut Row) -> Option<Point> {
     leave_half_done(world);
     let start = take_over(world, std::slice::from_ref(doom));
     let was_refused = start.calls.has_failed();
     assert!(start.listens || start.finished.stderr.contains("netloftd: "), "{doom}: {:?}", start.finished);
     world.start();
-    row.points += usize::from(was_refused);
-    row.done += usize::from(was_refused && start.listens);
     row.silence = row.silence.max(world.check_traffic());
-    was_refused
+    was_refused.then(|| refused(doom, &start.calls, start.listens))
 }

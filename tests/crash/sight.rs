@@ -7,9 +7,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use netloft_tests::eyes::From;
 use netloft_tests::programs::tool;
-use netloft_tests::running::Running;
 use netloft_types::{Attachment, MacAddr, Network};
 use serde_json::Value;
 
@@ -206,9 +204,11 @@ fn link_local(mac: MacAddr) -> IpAddr {
 
 /// Links, rules of routing, and who listens.
 fn host_things() -> Sight {
-    let mut things: Sight = From::Host.links().into_iter().map(|link| format!("link {link}")).collect();
+    let links = shown(&["link"]);
+    let names = links.iter().map(|link| format!("link {}", link["ifname"].as_str().unwrap()));
+    let mut things: Sight = names.collect();
     for (family, flag) in [(4, "-4"), (6, "-6")] {
-        for rule in From::Host.ip(&[flag, "rule"]) {
+        for rule in shown(&[flag, "rule"]) {
             let text = |key: &str| rule[key].as_str().unwrap_or_default().to_owned();
             let what = if rule["action"].is_null() { text("table") } else { text("action") };
             things.insert(format!("rule {family} {} {} {what}", rule["priority"], text("iif")));
@@ -235,7 +235,7 @@ fn forwarding() -> Vec<String> {
 fn inside(attachment: &Attachment) -> Vec<String> {
     let endpoint = &attachment.endpoint;
     let Ok(netns) = netloft_netns::Netns::open(&attachment.netns) else { return Vec::new() };
-    let shown = netns.run(|| From::Host.ip(&["address", "show"])).unwrap();
+    let shown = netns.run(|| shown(&["address", "show"])).unwrap();
     let links = shown.iter().filter(|link| link["ifname"] == endpoint.interface.as_str());
     let up = links.filter(|link| link["operstate"] == "UP");
     let addresses = up.filter_map(|link| link["addr_info"].as_array()).flatten();
@@ -294,8 +294,14 @@ fn without_handles(value: &Value) -> Value {
     }
 }
 
+/// What `ip` shows.
+fn shown(arguments: &[&str]) -> Vec<Value> {
+    let text = output("ip", &[&["-json"], arguments].concat());
+    if text.trim().is_empty() { Vec::new() } else { serde_json::from_str(&text).unwrap() }
+}
+
 fn output(name: &str, arguments: &[&str]) -> String {
-    let mut command = Command::new(tool(name));
-    command.args(arguments);
-    Running::spawn(command).wait().success()
+    let output = Command::new(tool(name)).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{name} {arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
 }

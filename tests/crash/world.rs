@@ -34,6 +34,9 @@ const TIDY: Duration = Duration::from_millis(260);
 /// How long a fresh agent must have done nothing to have made what it makes ahead of need, which it does every 2 ms.
 const FRESH: Duration = Duration::from_millis(40);
 
+/// How often to look whether an agent does something.
+const GLANCE: Duration = Duration::from_millis(4);
+
 /// What an agent lists.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Listing {
@@ -112,9 +115,9 @@ impl World {
         self.lab.path("netns")
     }
 
-    /// A file for what `strace` tells.
-    pub(crate) fn log(&self) -> PathBuf {
-        self.lab.file("strace", "")
+    /// A file for what `strace` tells of a thread.
+    pub(crate) fn log(&self, thread: Thread) -> PathBuf {
+        self.lab.file(&format!("strace-{thread}"), "")
     }
 
     /// Starts the agent; it must find everything that was there.
@@ -175,20 +178,20 @@ impl World {
         let mut last = (switches(pid), Instant::now());
         while is_running(pid) {
             let now = switches(pid);
-            if now != last.0 {
+            if now.is_none() || now != last.0 {
                 last = (now, Instant::now());
             } else if last.1.elapsed() >= quiet {
                 return true;
             }
             assert!(Instant::now() < deadline, "the agent does not come to rest");
-            thread::sleep(Duration::from_millis(2));
+            thread::sleep(GLANCE);
         }
         false
     }
 
     /// Has `strace` follow a thread of the agent.
     pub(crate) fn watch(&self, thread: Thread, dooms: &[Doom]) -> Watched {
-        Watched::thread(self.pid(), thread, dooms, &self.log())
+        Watched::thread(self.pid(), thread, dooms, &self.log(thread))
     }
 
     /// Asks the agent, over a connection of its own. It is closed with the runtime, or the agent would wait for it when
@@ -258,17 +261,24 @@ impl Drop for LanLink {
     }
 }
 
-/// How often the threads of a process, but those that answer calls, had work.
-fn switches(pid: u32) -> u64 {
+/// How often the threads of a process, but those that answer calls, had work; none while one of them has.
+fn switches(pid: u32) -> Option<u64> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let of = |path: PathBuf| {
-        let name = fs::read_to_string(path.join("comm")).ok()?;
-        let status = fs::read_to_string(path.join("status")).ok()?;
-        let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+    let statuses = tasks.filter_map(|task| fs::read_to_string(task.path().join("status")).ok());
+    let mut sum = 0;
+    for status in statuses {
+        let field = |key: &str| status.lines().find_map(|line| Some(line.strip_prefix(key)?.trim()));
         // It looks around every half second for as long as the agent runs.
-        (name.trim_end() != "netloft-watch").then(|| count.trim().parse().unwrap_or(0))
-    };
-    tasks.filter_map(|task| of(task.path())).sum::<u64>()
+        if field("Name:") == Some("netloft-watch") {
+            continue;
+        }
+        // It runs or is about to, or waits in the kernel (proc_pid_status(5)).
+        if field("State:").is_some_and(|state| state.starts_with(['R', 'D'])) {
+            return None;
+        }
+        sum += field("voluntary_ctxt_switches:").and_then(|count| count.parse().ok()).unwrap_or(0);
+    }
+    Some(sum)
 }
 
 pub(crate) fn segments(subnets: [&str; 2]) -> Vec<Segment> {

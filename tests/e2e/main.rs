@@ -13,6 +13,7 @@ mod kills;
 mod leaks;
 mod mistakes;
 mod other_languages;
+mod registry_disk;
 mod remote;
 mod scenario;
 mod support;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         case(remote::an_instance_lives_in_a_remote_registry_as_long_as_its_process),
         case(remote::a_restarted_registry_has_the_instances_again),
         case(remote::the_instances_of_a_killed_agent_go_when_its_session_does),
+        case(registry_disk::a_full_disk_refuses_registrations_and_serves_everything_else),
         case(scenario::the_example_runs_and_leaves_nothing),
         case(scenario::an_interrupted_scenario_leaves_nothing),
         case(scenario::a_process_killed_by_somebody_else_is_missed_and_started_again),

@@ -56,6 +56,30 @@ pub(crate) fn sandboxes_of_a_macvlan_network_reach_the_lan_and_each_other() {
     });
 }
 
+pub(crate) fn a_sandbox_that_leaves_by_a_bridge_answers_the_lan_by_the_lan() {
+    block_on(async {
+        let site = Site::new();
+        let host = site.open();
+        host.create_network(network("blue", &DUAL_STACK)).await.unwrap();
+        let gateway = "192.0.2.2".parse().unwrap();
+        let segments = netloft_types::Segment::pair(vec!["192.0.2.0/24".parse().unwrap()], vec![gateway]);
+        let driver = DriverSpec::Macvlan { parent: "lan0".parse().unwrap() };
+        let lan = NetworkSpec { driver, segments: segments.unwrap(), ..network("lan", &[]) };
+        host.create_network(lan).await.unwrap();
+        let blue = host.attach(attach("blue", "both")).await.unwrap();
+        let at = AttachSpec { addresses: vec!["192.0.2.77".parse().unwrap()], ..attach("lan", "both") };
+        let lan = host.attach(at).await.unwrap();
+        let _servers = [serve(&blue.netns, "both", 80), serve(&site.lan, "lan", 80)];
+        let call = "curl --silent --max-time 8 --interface 203.0.113.1 http://192.0.2.77/";
+        assert_eq!(run(&site.lan, call), "both 203.0.113.1", "from beyond the router");
+        assert_eq!(curl(&blue.netns, "203.0.113.1"), "lan 192.0.2.1", "it leaves by the first");
+        assert_eq!(host.examine().await.unwrap(), []);
+        host.detach(lan.endpoint.id).await.unwrap();
+        assert_eq!(run(&blue.netns, "ip rule"), run(&site.lan, "ip rule"));
+        host.close().await.unwrap();
+    });
+}
+
 pub(crate) fn a_sandbox_on_two_networks_leaves_by_the_first_and_keeps_the_second() {
     block_on(async {
         let site = Site::new();
@@ -319,6 +343,10 @@ pub(crate) fn a_namespace_of_somebody_else_is_used_and_left_to_them() {
         eventually("its link is gone", || ip(&theirs, &["link"]).len() == 2);
         assert_eq!(ip(&theirs, &["address"]), before);
         assert!(!a.netns_path.exists());
+        let again = host.attach(spec.clone()).await.unwrap();
+        assert_eq!(again.netns.id(), theirs.id());
+        // The link that was cut has the name still.
+        host.detach(again.endpoint.id).await.unwrap();
         let again = host.attach(spec).await.unwrap();
         assert_eq!(again.netns.id(), theirs.id());
 

@@ -16,6 +16,7 @@ mod named;
 mod namespaces;
 mod network;
 mod publishing;
+mod ready;
 mod removal;
 mod restarting;
 mod resting;
@@ -149,6 +150,10 @@ fn main() -> ExitCode {
         case(publishing::with_its_endpoint_a_port_is_gone_and_so_are_its_connections),
         case(publishing::an_address_of_the_host_publishes_at_it_alone),
         case(publishing::behind_a_firewall_that_lets_nobody_in_ports_answer_the_host_alone_unless_meant),
+        case(publishing::ports_on_every_network_of_a_sandbox_answer_by_the_link_they_were_asked_by),
+        case(publishing::with_its_endpoint_a_way_back_is_gone_and_without_it_nobody_beyond_the_host_is_answered),
+        case(publishing::whichever_network_is_the_way_out_ports_on_the_other_answer),
+        case(publishing::a_namespace_of_somebody_else_answers_by_both_ways_and_has_its_own_rules_afterwards),
         case(resting::a_client_under_way_reaches_the_right_service_and_never_who_has_the_address_now),
         case(resting::who_comes_back_has_its_address_at_once_and_nobody_else_gets_it),
         case(resting::an_exhausted_subnet_gives_what_has_rested_longest_and_forgets_its_connections),
@@ -163,6 +168,7 @@ fn main() -> ExitCode {
         case(restarting::a_bridge_that_somebody_deleted_is_found_and_made_anew_at_the_next_start),
         case(restarting::what_others_took_from_a_bridge_or_a_sandbox_is_found),
         case(attaching::sandboxes_of_a_macvlan_network_reach_the_lan_and_each_other),
+        case(attaching::a_sandbox_that_leaves_by_a_bridge_answers_the_lan_by_the_lan),
         case(attaching::a_sandbox_on_two_networks_leaves_by_the_first_and_keeps_the_second),
         case(attaching::nothing_leaves_an_internal_network),
         case(attaching::what_leaves_a_network_has_the_address_of_the_host),
@@ -174,6 +180,11 @@ fn main() -> ExitCode {
         case(attaching::a_namespace_of_somebody_else_is_used_and_left_to_them),
         case(forwarding::a_host_forwards_while_a_network_needs_it_and_then_as_before),
         case(forwarding::a_host_becomes_no_router_for_strangers_and_remains_one),
+        case(ready::a_ready_endpoint_is_in_every_respect_as_one_that_was_made),
+        case(ready::what_is_ready_dies_with_its_process_and_what_was_given_lives_on),
+        case(ready::after_a_failure_at_any_step_of_making_ready_and_giving_nothing_is_left),
+        case(ready::a_ready_endpoint_whose_link_is_deleted_is_given_to_nobody),
+        case(ready::a_bridge_full_of_ready_endpoints_has_room_for_others),
         case(scale::an_endpoint_too_many_for_a_bridge_is_refused_and_nothing_of_it_is_left),
         case(scale::idle_sandboxes_send_nothing),
     ])

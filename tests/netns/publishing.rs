@@ -6,12 +6,12 @@ use std::slice::from_ref;
 
 use netloft_netns::Netns;
 use netloft_network::{Attached, Host};
-use netloft_types::PublishedPort;
+use netloft_types::{AttachSpec, DefaultRoute, PublishedPort};
 
 use crate::firewall::world::{ask, carries, connect, listen, listen_udp, run};
 use crate::network::{DUAL_STACK, attach, block_on, network};
 use crate::site::{Site, curl, is_silent, publishing, serve};
-use crate::support::{eventually, set};
+use crate::support::{eventually, ip, set};
 
 pub(crate) fn published_ports_answer_from_everywhere_and_see_who_calls() {
     block_on(async {
@@ -216,6 +216,143 @@ pub(crate) fn behind_a_firewall_that_lets_nobody_in_ports_answer_the_host_alone_
             host.close().await.unwrap();
         });
     }
+}
+
+pub(crate) fn ports_on_every_network_of_a_sandbox_answer_by_the_link_they_were_asked_by() {
+    block_on(async {
+        let (site, host, blue, green) = two_networks(DefaultRoute::Auto, DefaultRoute::Auto).await;
+        let netns = &green.netns;
+        let _servers = [serve(netns, "web", 80), serve(&site.lan, "lan", 7070)];
+        let sibling = host.attach(attach("green", "sibling")).await.unwrap();
+        assert_answers(&site);
+        assert_eq!(curl(&site.netns, "192.0.2.1:9090"), "web 192.0.2.1");
+        assert_eq!(curl(&site.netns, "127.0.0.1:9090"), "web 10.90.0.1");
+        assert_eq!(curl(&sibling.netns, "10.90.0.2"), "web 10.90.0.3", "neighbours are reached directly");
+        let socket = netns.run(|| UdpSocket::bind("10.90.0.2:5353").unwrap()).unwrap();
+        assert_eq!(
+            ask(&site.lan, "192.0.2.1:5353", &socket).unwrap(),
+            "192.0.2.2".parse::<std::net::IpAddr>().unwrap()
+        );
+        for (family, to) in [("-4", "192.0.2.2"), ("-6", "2001:db8::2")] {
+            let route = ip(netns, &[family, "route", "get", to]);
+            assert_eq!(route[0]["dev"], "eth0", "what it opens itself leaves by the first");
+        }
+
+        host.leave().await.unwrap();
+        let host = site.open();
+        assert_eq!(host.examine().await.unwrap(), []);
+        assert_answers(&site);
+        host.detach(blue.endpoint.id).await.unwrap();
+        eventually("its interface is gone", || ip(netns, &["link"]).len() == 2);
+        assert_eq!(curl(&site.lan, "192.0.2.1:9090"), "web 192.0.2.2");
+        assert_eq!(curl(&site.lan, "[2001:db8::1]:9090"), "web 2001:db8::2");
+        assert_eq!(curl(netns, "192.0.2.2:7070"), "lan 192.0.2.1", "it is the way out now");
+        host.close().await.unwrap();
+    });
+}
+
+pub(crate) fn with_its_endpoint_a_way_back_is_gone_and_without_it_nobody_beyond_the_host_is_answered() {
+    block_on(async {
+        let (site, host, blue, green) = two_networks(DefaultRoute::Auto, DefaultRoute::Auto).await;
+        let netns = &blue.netns;
+        let _server = serve(netns, "web", 80);
+        for (family, address, at) in
+            [("-4", "10.90.0.2", "192.0.2.1:9090"), ("-6", "fd00:90::2", "[2001:db8::1]:9090")]
+        {
+            run(netns, &format!("ip {family} rule del pref 32111"));
+            assert!(is_silent(&site.lan, at), "{at}");
+            let found = host.examine().await.unwrap();
+            assert_eq!(found.len(), 1, "{found:?}");
+            let lost = format!("web has lost its way back from {address}");
+            assert!(found[0].problem.contains(&lost), "{found:?}");
+            let rule = format!("from {address} lookup 110003 pref 32111 protocol 110");
+            run(netns, &format!("ip {family} rule add {rule}"));
+            assert_eq!(host.examine().await.unwrap(), []);
+        }
+        assert_answers(&site);
+        host.detach(green.endpoint.id).await.unwrap();
+        assert_eq!(rules(netns), rules(&site.lan), "those that every namespace has");
+        for family in ["-4", "-6"] {
+            eventually("its routes are gone with its link", || {
+                !run(netns, &format!("ip {family} route show table all")).contains("110003")
+            });
+        }
+        assert_eq!(curl(&site.lan, "192.0.2.1:8080"), "web 192.0.2.2");
+        host.close().await.unwrap();
+    });
+}
+
+pub(crate) fn whichever_network_is_the_way_out_ports_on_the_other_answer() {
+    for ways in [
+        [DefaultRoute::Metric(200), DefaultRoute::Metric(100)],
+        [DefaultRoute::Never, DefaultRoute::Auto],
+        [DefaultRoute::Auto, DefaultRoute::Never],
+    ] {
+        block_on(async {
+            let (site, host, blue, _) = two_networks(ways[0], ways[1]).await;
+            let _server = serve(&blue.netns, "web", 80);
+            assert_answers(&site);
+            host.close().await.unwrap();
+        });
+    }
+}
+
+pub(crate) fn a_namespace_of_somebody_else_answers_by_both_ways_and_has_its_own_rules_afterwards() {
+    block_on(async {
+        let site = Site::new();
+        let theirs = Netns::create().unwrap();
+        site.plug_in(&theirs, "wan0", "198.51.100", "2001:db8:1:");
+        run(&theirs, "ip route add default via 198.51.100.1");
+        run(&theirs, "ip rule add from 10.90.0.2 lookup 7 pref 7");
+        let before = rules(&theirs);
+        let host = site.open();
+        host.create_network(network("blue", &DUAL_STACK)).await.unwrap();
+        let spec = AttachSpec {
+            netns: Some(theirs.path()),
+            default_route: DefaultRoute::Never,
+            ..publishing("web", &["8080:80"])
+        };
+        let web = host.attach(spec).await.unwrap();
+        let _server = serve(&theirs, "web", 80);
+        assert_eq!(curl(&site.lan, "192.0.2.1:8080"), "web 192.0.2.2");
+        assert_eq!(curl(&site.netns, "198.51.100.2"), "web 198.51.100.1");
+        host.leave().await.unwrap();
+        let host = site.open();
+        host.detach(web.endpoint.id).await.unwrap();
+        assert_eq!(rules(&theirs), before);
+        host.close().await.unwrap();
+    });
+}
+
+/// A sandbox `web` on the networks `blue` and `green`, which publishes 8080 on the one and 9090 on the other; its
+/// neighbour serves at 7070.
+async fn two_networks(first: DefaultRoute, second: DefaultRoute) -> (Site, Host, Attached, Attached) {
+    let site = Site::new();
+    let host = site.open();
+    host.create_network(network("blue", &DUAL_STACK)).await.unwrap();
+    host.create_network(network("green", &["10.90.0.0/24", "fd00:90::/64"])).await.unwrap();
+    let blue = AttachSpec { default_route: first, ..publishing("web", &["8080:80"]) };
+    let green = AttachSpec {
+        default_route: second,
+        network: "green".parse().unwrap(),
+        ..publishing("web", &["9090:80", "5353:5353/udp"])
+    };
+    let blue = host.attach(blue).await.unwrap();
+    let green = host.attach(green).await.unwrap();
+    (site, host, blue, green)
+}
+
+/// Beyond the host, ports on both networks answer, and see who calls.
+fn assert_answers(site: &Site) {
+    for (at, caller) in [("192.0.2.1", "192.0.2.2"), ("[2001:db8::1]", "2001:db8::2")] {
+        for port in [8080, 9090] {
+            assert_eq!(curl(&site.lan, &format!("{at}:{port}")), format!("web {caller}"), "{at}:{port}");
+        }
+    }
+}
+
+fn rules(netns: &Netns) -> [String; 2] {
+    ["-4", "-6"].map(|family| run(netns, &format!("ip {family} rule")))
 }
 
 /// A sandbox `web` on a network `blue` of both families, which publishes ports.

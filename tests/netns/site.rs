@@ -9,6 +9,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use netloft_netns::{EnterOptions, Netns, NetnsDir};
+use netloft_network::kernel::LinuxKernel;
+use netloft_network::testing::{Faults, Faulty};
 use netloft_network::{Error, Host, HostOptions};
 use netloft_types::AttachSpec;
 
@@ -57,16 +59,30 @@ impl Site {
     }
 
     pub(crate) fn open_with(&self, change: impl Fn(&mut HostOptions)) -> Host {
+        self.open_when_free(|mut options| {
+            change(&mut options);
+            Host::open(options)
+        })
+    }
+
+    /// Opens the host over a kernel with faults in its steps.
+    pub(crate) fn open_failing(&self, faults: Faults) -> Host {
+        self.open_when_free(|options| {
+            let kernel = LinuxKernel::open(self.netns.clone(), options.netns_dir.as_deref()).unwrap();
+            Host::open_over(Box::new(Faulty::new(kernel, faults.clone())), options)
+        })
+    }
+
+    fn open_when_free(&self, open: impl Fn(HostOptions) -> Result<Host, Error>) -> Host {
         let mut opened = None;
         eventually("the journal is free", || {
-            let mut options = HostOptions {
+            let outcome = open(HostOptions {
                 netns: Some(self.netns.clone()),
                 netns_dir: Some(self.directory.0.join("netns")),
                 state_dir: Some(self.directory.0.join("state")),
                 ..HostOptions::default()
-            };
-            change(&mut options);
-            match Host::open(options) {
+            });
+            match outcome {
                 // One that was dropped lets go of it when it gets round to it.
                 Err(Error::Journal(_)) => false,
                 outcome => {

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -136,13 +136,23 @@ impl Lab {
         Agent { process, netns_dir }
     }
 
-    /// Starts a registry on a TCP address, and waits until it listens; port 0 takes a free one.
+    /// Starts a registry that remembers nothing on a TCP address, and waits until it listens; port 0 takes a free one.
+    pub fn registry(&self, address: &str) -> RegistryServer {
+        self.start_registry(&["--listen", address, "--store", "memory"])
+    }
+
+    /// Starts a registry that keeps what it knows in a directory, on a free port, and waits until it listens.
     ///
     /// # Panics
     ///
-    /// If it does not tell its address.
-    pub fn registry(&self, address: &str) -> RegistryServer {
-        let arguments = ["--listen", address, "--unix", "none"];
+    /// If the name of the directory is no text.
+    pub fn registry_in(&self, directory: &Path) -> RegistryServer {
+        let directory = directory.to_str().expect("the names of tests are text");
+        self.start_registry(&["--listen", "127.0.0.1:0", "--data-dir", directory])
+    }
+
+    fn start_registry(&self, arguments: &[&str]) -> RegistryServer {
+        let arguments = [arguments, &["--unix", "none"]].concat();
         let mut process = Running::spawn(self.ours("registry-server", &arguments));
         let line = process.line("listening on ");
         let address = line.strip_prefix("listening on ").and_then(|text| text.parse().ok());

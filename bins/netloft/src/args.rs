@@ -9,7 +9,9 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use netloft_client::Target;
-use netloft_types::{InterfaceName, Mtu, NetworkName, Port, Query, SandboxName, ServiceName, Subnet, Tag};
+use netloft_types::{
+    InterfaceName, Mtu, NetworkName, Port, Query, ReadyCount, SandboxName, ServiceName, Subnet, Tag,
+};
 
 pub(crate) use self::attach::{AttachOptions, ServiceOptions};
 
@@ -141,6 +143,10 @@ pub(crate) struct NetworkCreateArgs {
     /// Let its sandboxes connect to services of the host itself.
     #[arg(long)]
     pub(crate) host_access: bool,
+    /// How many endpoints to keep ready for sandboxes that ask for nothing in particular, 0 to 1000. Each takes an
+    /// address, a port of the bridge and a third of a MiB of memory [default: 0].
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) ready: Option<ReadyCount>,
     /// What it is made of [default: bridge].
     #[arg(long, value_enum)]
     pub(crate) driver: Option<DriverKind>,

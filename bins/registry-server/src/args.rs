@@ -5,18 +5,40 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::Context as _;
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Deserializer};
 
 /// The Netloft registry: keeps who serves what, and tells everybody who asks
 #[derive(Debug, Parser)]
-#[command(name = "registry-server", version)]
+#[command(name = "registry-server", version, args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
     /// A file in TOML with the long names of the options below as keys
     #[arg(long, env = "NETLOFT_REGISTRY_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
     options: Options,
+}
+
+/// What to do instead of serving.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Write what the embedded store holds to a new file; a server may be running on it
+    Backup(Transfer),
+    /// Put what a backup holds into a directory in which no store is
+    Restore(Transfer),
+}
+
+/// Between which places.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Transfer {
+    /// The directory of the store [default: as for serving]
+    #[arg(long, env = "NETLOFT_REGISTRY_DATA_DIR", value_name = "PATH")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// The backup. It tells the ids of sessions: keep it where only you read it
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
 }
 
 /// The options, as far as they are set.
@@ -41,9 +63,17 @@ pub(crate) struct Options {
         value_name = "BOOL"
     )]
     pub(crate) insecure_allow_remote: Option<bool>,
-    /// Where registrations are kept [default: memory]
+    /// Where registrations are kept [default: embedded]
     #[arg(long, env = "NETLOFT_REGISTRY_STORE", value_enum)]
     pub(crate) store: Option<StoreKind>,
+    /// The directory of the embedded store, for it alone; made if it is missing [default: /var/lib/netloft/registry as
+    /// root, else netloft/registry in `$XDG_STATE_HOME` or ~/.local/state]
+    #[arg(long, env = "NETLOFT_REGISTRY_DATA_DIR", value_name = "PATH")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// How much longer than its time to live, in milliseconds, a session lives after a restart of the embedded store
+    /// if nobody renews it [default: 5000]
+    #[arg(long, env = "NETLOFT_REGISTRY_GRACE_MS", value_name = "NUMBER")]
+    pub(crate) grace_ms: Option<u64>,
     /// The most sessions that may be open [default: 65536]
     #[arg(long, env = "NETLOFT_REGISTRY_SESSIONS_MAX", value_name = "NUMBER")]
     pub(crate) sessions_max: Option<usize>,
@@ -74,8 +104,10 @@ pub(crate) struct Options {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum StoreKind {
-    /// In memory: gone with the process, after which clients register again
+    /// On disk, in a directory of its own: what was answered outlives the process and a cut of power
     #[default]
+    Embedded,
+    /// In memory: gone with the process, after which clients register again
     Memory,
 }
 
@@ -142,6 +174,8 @@ impl Options {
             unix: self.unix.or(other.unix),
             insecure_allow_remote: self.insecure_allow_remote.or(other.insecure_allow_remote),
             store: self.store.or(other.store),
+            data_dir: self.data_dir.or(other.data_dir),
+            grace_ms: self.grace_ms.or(other.grace_ms),
             sessions_max: self.sessions_max.or(other.sessions_max),
             instances_max: self.instances_max.or(other.instances_max),
             instances_per_session_max: self.instances_per_session_max.or(other.instances_per_session_max),
@@ -189,6 +223,8 @@ mod tests {
             unix = "/tmp/registry.sock"
             insecure-allow-remote = true
             store = "memory"
+            data-dir = "/tmp/registry"
+            grace-ms = 0
             sessions-max = 1
             instances-max = 2
             instances-per-session-max = 3
@@ -204,6 +240,8 @@ mod tests {
             unix: Some(OrNone::Some("/tmp/registry.sock".into())),
             insecure_allow_remote: Some(true),
             store: Some(StoreKind::Memory),
+            data_dir: Some("/tmp/registry".into()),
+            grace_ms: Some(0),
             sessions_max: Some(1),
             instances_max: Some(2),
             instances_per_session_max: Some(3),

@@ -16,13 +16,27 @@ use self::settings::Settings;
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let settings = match Args::parse().options().and_then(Settings::of) {
+    let mut args = Args::parse();
+    if let Some(command) = args.command.take() {
+        return match run::transfer(command) {
+            Ok(done) => tell(&done),
+            Err(error) => fail(&error, ExitCode::FAILURE),
+        };
+    }
+    let settings = match args.options().and_then(Settings::of) {
         Ok(settings) => settings,
         Err(error) => return fail(&error, ExitCode::from(USAGE)),
     };
     match run::run(settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error, ExitCode::FAILURE),
+    }
+}
+
+fn tell(done: &str) -> ExitCode {
+    match writeln!(std::io::stdout(), "{done}") {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
     }
 }
 

@@ -4,13 +4,15 @@ use std::io::{self, Write as _};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use netloft_registry::{MemoryStore, Store};
+use netloft_registry::embedded::{Backup, Condition, backup, restore};
+use netloft_registry::{EmbeddedStore, MemoryStore, Store};
 use netloft_rpc::{Listener, Server, SocketAccess, shutdown_requested};
+use tokio::sync::watch;
 use tracing::level_filters::LevelFilter;
 use tracing::{info, warn};
 
-use crate::args::{LogFormat, LogLevel, StoreKind};
-use crate::settings::Settings;
+use crate::args::{Command, LogFormat, LogLevel, Transfer};
+use crate::settings::{self, Settings};
 
 /// Serves until SIGTERM or SIGINT.
 pub(crate) fn run(settings: Settings) -> anyhow::Result<()> {
@@ -21,6 +23,8 @@ pub(crate) fn run(settings: Settings) -> anyhow::Result<()> {
 
 async fn serve(settings: Settings) -> anyhow::Result<()> {
     let shutdown = shutdown_requested();
+    // First of all: who can connect gets the whole answer, and who cannot knows to try again.
+    let (store, condition) = open_store(&settings).await?;
     let mut listeners = Vec::new();
     if let Some(address) = settings.listen {
         if !address.ip().is_loopback() {
@@ -31,14 +35,42 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     if let Some(path) = &settings.unix {
         listeners.push(Listener::unix(path, SocketAccess::Owner).await?);
     }
-    let store: Arc<dyn Store> = match settings.store {
-        StoreKind::Memory => Arc::new(MemoryStore::start(settings.store_options)),
-    };
-    let server = Server::new(settings.server_options).registry(store);
+    let mut server = Server::new(settings.server_options).registry(store);
+    if let Some(condition) = condition {
+        server = server.condition(condition);
+    }
     tell_ready(&listeners).context("cannot write to the standard output")?;
     server.run(listeners, shutdown).await?;
     info!("stopped");
     Ok(())
+}
+
+/// The store, and how it tells what it can do, if it can ever do less.
+async fn open_store(
+    settings: &Settings,
+) -> anyhow::Result<(Arc<dyn Store>, Option<watch::Receiver<Condition>>)> {
+    let Some(directory) = &settings.data_dir else {
+        return Ok((Arc::new(MemoryStore::start(settings.store_options.store.clone())), None));
+    };
+    let store = EmbeddedStore::open(directory, settings.store_options.clone()).await?;
+    let condition = store.condition();
+    Ok((Arc::new(store), Some(condition)))
+}
+
+/// Carries out what is not serving; answers what to tell.
+pub(crate) fn transfer(command: Command) -> anyhow::Result<String> {
+    let (place, done) = match command {
+        Command::Backup(Transfer { data_dir, file }) => {
+            let directory = settings::data_dir(data_dir)?;
+            (file.display().to_string(), backup(&directory, &file)?)
+        }
+        Command::Restore(Transfer { data_dir, file }) => {
+            let directory = settings::data_dir(data_dir)?;
+            (directory.display().to_string(), restore(&file, &directory)?)
+        }
+    };
+    let Backup { at, sessions, instances, .. } = done;
+    Ok(format!("{place}: {instances} instances of {sessions} sessions, as of revision {at}"))
 }
 
 /// One line for each listener, for whoever started this process and waits to connect: what it asked for, with

@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use anyhow::bail;
-use netloft_registry::{FeedOptions, Limits, StoreOptions};
+use anyhow::{Context as _, bail};
+use netloft_registry::{EmbeddedOptions, FeedOptions, Limits, StoreOptions};
 use netloft_rpc::ServerOptions;
 
 use crate::args::{LogFormat, LogLevel, Options, OrNone, StoreKind};
@@ -17,8 +18,9 @@ const PORT: u16 = 7400;
 pub(crate) struct Settings {
     pub(crate) listen: Option<SocketAddr>,
     pub(crate) unix: Option<PathBuf>,
-    pub(crate) store: StoreKind,
-    pub(crate) store_options: StoreOptions,
+    /// The directory of the store; it is in memory if there is none.
+    pub(crate) data_dir: Option<PathBuf>,
+    pub(crate) store_options: EmbeddedOptions,
     pub(crate) server_options: ServerOptions,
     pub(crate) log: LogLevel,
     pub(crate) log_format: LogFormat,
@@ -47,22 +49,29 @@ impl Settings {
                  register and remove anything; listen on a loopback address, or say --insecure-allow-remote"
             );
         }
+        let data_dir = match options.store.unwrap_or_default() {
+            StoreKind::Embedded => Some(data_dir(options.data_dir)?),
+            StoreKind::Memory => None,
+        };
         let (limits, feed, server) = (Limits::default(), FeedOptions::default(), ServerOptions::default());
         let per_session = options.instances_per_session_max;
         Ok(Self {
             listen,
             unix,
-            store: options.store.unwrap_or_default(),
-            store_options: StoreOptions {
-                limits: Limits {
-                    sessions_max: options.sessions_max.unwrap_or(limits.sessions_max),
-                    instances_max: options.instances_max.unwrap_or(limits.instances_max),
-                    instances_per_session_max: per_session.unwrap_or(limits.instances_per_session_max),
+            data_dir,
+            store_options: EmbeddedOptions {
+                store: StoreOptions {
+                    limits: Limits {
+                        sessions_max: options.sessions_max.unwrap_or(limits.sessions_max),
+                        instances_max: options.instances_max.unwrap_or(limits.instances_max),
+                        instances_per_session_max: per_session.unwrap_or(limits.instances_per_session_max),
+                    },
+                    feed: FeedOptions {
+                        history_len_max: options.history_len_max.unwrap_or(feed.history_len_max),
+                        watchers_max: options.watchers_max.unwrap_or(feed.watchers_max),
+                    },
                 },
-                feed: FeedOptions {
-                    history_len_max: options.history_len_max.unwrap_or(feed.history_len_max),
-                    watchers_max: options.watchers_max.unwrap_or(feed.watchers_max),
-                },
+                grace: options.grace_ms.map_or(EmbeddedOptions::default().grace, Duration::from_millis),
             },
             server_options: ServerOptions {
                 connections_max: options.connections_max.unwrap_or(server.connections_max),
@@ -72,6 +81,13 @@ impl Settings {
             log_format: options.log_format.unwrap_or_default(),
         })
     }
+}
+
+/// The directory that was asked for, or the one in which this user's registry keeps what it knows.
+pub(crate) fn data_dir(asked: Option<PathBuf>) -> anyhow::Result<PathBuf> {
+    let own = || netloft_rpc::state_directory().map(|directory| directory.join("registry"));
+    let found = asked.or_else(own);
+    found.context("there is no directory to keep registrations in: set --data-dir, or say --store memory")
 }
 
 /// Where this user's registry listens unless it is told otherwise; nowhere if the user has no place for sockets.
@@ -91,7 +107,7 @@ mod tests {
     fn the_default_is_loopback_with_the_bounds_of_the_libraries() {
         let settings = Settings::of(Options::default()).unwrap();
         assert_eq!(settings.listen, Some("127.0.0.1:7400".parse().unwrap()));
-        assert_eq!(settings.store_options, StoreOptions::default());
+        assert_eq!(settings.store_options, EmbeddedOptions::default());
         assert_eq!(settings.server_options, ServerOptions::default());
     }
 

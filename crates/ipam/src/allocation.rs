@@ -30,6 +30,8 @@ impl Tenant {
 pub enum Request {
     /// The one that the tenant had last, or whichever comes next.
     Any,
+    /// As [`Request::Any`], but none whose rest would have to be cut short: for whoever can do without.
+    Rested,
     /// This one and no other.
     Exact(IpAddr),
 }

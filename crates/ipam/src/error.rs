@@ -61,7 +61,7 @@ pub enum Error {
         /// How long it has still to rest.
         left: Duration,
     },
-    /// Every address of the pool is held.
+    /// Every address of the pool is held; or all that are left rest, and one that has rested is wanted.
     #[error("subnet {subnet} has no free address: release one or use a wider subnet")]
     Exhausted {
         /// The subnet of the pool.

@@ -143,8 +143,9 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// [`Error::Exhausted`] if any would do and all are held; [`Error::OutOfRange`], [`Error::Reserved`],
-    /// [`Error::Taken`] or [`Error::Resting`] if one is wanted that cannot be had. Nothing is handed out then.
+    /// [`Error::Exhausted`] if any would do and all are held, or must rest for [`Request::Rested`];
+    /// [`Error::OutOfRange`], [`Error::Reserved`], [`Error::Taken`] or [`Error::Resting`] if one is wanted that cannot
+    /// be had. Nothing is handed out then.
     pub fn allocate(
         &mut self,
         owner: EndpointId,
@@ -154,11 +155,12 @@ impl Pool {
     ) -> Result<Allocated, Error> {
         let now = self.pass_time(now);
         let place = match request {
-            Request::Any => self.next_place(tenant)?,
+            Request::Any | Request::Rested => self.next_place(tenant)?,
             Request::Exact(address) => self.rested_place(address, tenant, now)?,
         };
         let rested = match self.rest_left(place, tenant, now) {
             None => Rested::Fully,
+            Some(_) if request == Request::Rested => return Err(Error::Exhausted { subnet: self.subnet }),
             Some(by) => Rested::CutShort { by },
         };
         self.slots.hold(place, Holder { owner, tenant });
@@ -171,16 +173,30 @@ impl Pool {
     /// gone to someone else, changes nothing.
     pub fn release(&mut self, owner: EndpointId, address: IpAddr, now: SystemTime) -> Option<Released> {
         let now = self.pass_time(now);
-        let place = self.place(address).ok()?;
-        let Place::Held(holder) = self.slots.look(place) else {
-            return None;
-        };
-        if holder.owner != owner {
-            return None;
-        }
+        let (place, holder) = self.held_place(owner, address)?;
         let release = Release { tenant: holder.tenant, due: now.plus(self.rest) };
         self.slots.release(place, release);
         Some(self.released_at(place, release))
+    }
+
+    /// Has an address that is held kept for another tenant from now on, as when it was taken before it was known for
+    /// whom; tells whether the owner held it.
+    pub fn hand_over(&mut self, owner: EndpointId, address: IpAddr, tenant: Tenant) -> bool {
+        let held = self.held_place(owner, address);
+        if let Some((place, _)) = held {
+            self.slots.hand_over(place, Holder { owner, tenant });
+        }
+        held.is_some()
+    }
+
+    /// Takes back an address that its owner never used, and frees it: nobody knows it, so it need not rest. Tells
+    /// whether the owner held it.
+    pub fn give_back(&mut self, owner: EndpointId, address: IpAddr) -> bool {
+        let held = self.held_place(owner, address);
+        if let Some((place, _)) = held {
+            self.slots.give_back(place);
+        }
+        held.is_some()
     }
 
     /// Gives an address to the owner who held it before a restart, whoever it may be kept for.
@@ -232,6 +248,12 @@ impl Pool {
             Place::Held(holder) => Some(holder.owner),
             Place::Free | Place::Released(_) | Place::Reserved(_) => None,
         }
+    }
+
+    /// The address that a tenant had last, if it gets that again: it was released and is not forgotten, and nobody has it
+    /// now.
+    pub fn kept_for(&self, tenant: Tenant) -> Option<IpAddr> {
+        self.slots.last_of(tenant).map(|place| self.address(place))
     }
 
     /// What is held, in order of address.
@@ -327,6 +349,15 @@ impl Pool {
             Place::Reserved(reservation) => {
                 Err(Error::Reserved { address, subnet: self.subnet, reservation })
             }
+        }
+    }
+
+    /// The place of an address, if that owner holds it.
+    fn held_place(&self, owner: EndpointId, address: IpAddr) -> Option<(u128, Holder)> {
+        let place = self.place(address).ok()?;
+        match self.slots.look(place) {
+            Place::Held(holder) if holder.owner == owner => Some((place, holder)),
+            _ => None,
         }
     }
 

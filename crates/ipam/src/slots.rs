@@ -53,6 +53,17 @@ impl Slots {
         self.enqueue(place, release);
     }
 
+    /// Gives a held place to another holder.
+    pub(crate) fn hand_over(&mut self, place: u128, holder: Holder) {
+        self.store.put(place, Record::Held(holder));
+    }
+
+    /// Frees a held place.
+    pub(crate) fn give_back(&mut self, place: u128) {
+        self.held -= 1;
+        self.store.free(place);
+    }
+
     /// Keeps a free or released place for a tenant.
     pub(crate) fn keep(&mut self, place: u128, release: Release) {
         self.unqueue(place);

@@ -88,10 +88,13 @@ impl Store {
         }
     }
 
-    /// Frees a place that is not held.
+    /// Frees a place that was not taken for good.
     pub(crate) fn free(&mut self, place: u128) {
         match self {
-            Self::Dense { taken, .. } => taken.free(index(place)),
+            Self::Dense { taken, held, .. } => {
+                taken.free(index(place));
+                held.free(index(place));
+            }
             Self::Sparse { taken, records } => {
                 taken.remove(place);
                 records.remove(&place);

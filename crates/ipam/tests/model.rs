@@ -13,6 +13,7 @@ use netloft_types::{EndpointId, Subnet};
 use proptest::prelude::*;
 
 /// A pool as one would explain it: walk from the first address, one at a time; count seconds that passed.
+#[derive(Clone)]
 struct Model {
     subnet: Subnet,
     reserved: Vec<IpAddr>,
@@ -82,6 +83,14 @@ impl Model {
                 let own = own.map(|(_, address, _)| *address);
                 own.or_else(|| self.free().next()).or_else(|| Some(self.released.first()?.1))?
             }
+            Request::Rested => {
+                let mut trial = self.clone();
+                let taken = trial.allocate(owner, tenant, Request::Any)?;
+                if taken.1 > 0 {
+                    return None;
+                }
+                taken.0
+            }
             Request::Exact(address) => {
                 let legal = self.subnet.contains(address) && !self.reserved.contains(&address);
                 let rests = self.rest_left(address, tenant) > 0;
@@ -109,6 +118,21 @@ impl Model {
         self.released.push((self.passed + self.rest, address, tenant));
         self.released.sort_unstable();
         true
+    }
+
+    fn nth_held(&self, index: prop::sample::Index) -> Option<(IpAddr, EndpointId, Tenant)> {
+        let (address, (owner, tenant)) = self.held.iter().nth(index.index(64))?;
+        Some((*address, *owner, *tenant))
+    }
+
+    fn hand_over(&mut self, owner: EndpointId, address: IpAddr, tenant: Tenant) -> bool {
+        let held = self.held.get_mut(&address).filter(|(holder, _)| *holder == owner);
+        held.map(|(_, of)| *of = tenant).is_some()
+    }
+
+    fn give_back(&mut self, owner: EndpointId, address: IpAddr) -> bool {
+        let is_held = self.held.get(&address).is_some_and(|(holder, _)| *holder == owner);
+        is_held && self.held.remove(&address).is_some()
     }
 
     /// What a restart does: the clock may have been set to anything meanwhile.
@@ -154,6 +178,10 @@ enum Operation {
     Release(EndpointId, IpAddr),
     /// Release the n-th held address, so that releases that hit are common.
     ReleaseHeld(prop::sample::Index),
+    /// Hand the n-th held address over, as its owner or as somebody else.
+    HandOver(prop::sample::Index, Option<EndpointId>, Tenant),
+    /// Give the n-th held address back, as its owner or as somebody else.
+    GiveBack(prop::sample::Index, Option<EndpointId>),
     /// Go on with a pool made of what this one lists.
     Restart,
 }
@@ -162,12 +190,16 @@ enum Operation {
 fn operations(subnet: Subnet) -> impl Strategy<Value = Vec<(i64, Operation)>> {
     let owner = || (0_u64..4).prop_map(EndpointId::from_number);
     let tenant = || (0_u64..5).prop_map(Tenant::from_number);
-    let request = prop_oneof![3 => Just(Request::Any), 1 => near(subnet).prop_map(Request::Exact)];
+    let request = prop_oneof![3 => Just(Request::Any), 1 => Just(Request::Rested), 1 => near(subnet).prop_map(Request::Exact)];
     let operation = prop_oneof![
         14 => (owner(), tenant(), request)
             .prop_map(|(owner, tenant, request)| Operation::Allocate(owner, tenant, request)),
         2 => (owner(), near(subnet)).prop_map(|(owner, address)| Operation::Release(owner, address)),
         8 => any::<prop::sample::Index>().prop_map(Operation::ReleaseHeld),
+        2 => (any::<prop::sample::Index>(), prop::option::weighted(0.2, owner()), tenant())
+            .prop_map(|(index, owner, tenant)| Operation::HandOver(index, owner, tenant)),
+        2 => (any::<prop::sample::Index>(), prop::option::weighted(0.2, owner()))
+            .prop_map(|(index, owner)| Operation::GiveBack(index, owner)),
         1 => Just(Operation::Restart),
     ];
     let step = prop_oneof![10 => 0_i64..8, 2 => 20_i64..200, 1 => -2_000_000_i64..0, 1 => 0_i64..2_000_000];
@@ -263,12 +295,25 @@ fn check_run(
                 prop_assert_eq!(released.is_some(), model.release(owner, address));
             }
             Operation::ReleaseHeld(index) => {
-                if let Some((&address, &(owner, tenant))) = model.held.iter().nth(index.index(64)) {
+                if let Some((address, owner, tenant)) = model.nth_held(index) {
                     model.pass_time(step);
                     let rest_until = at(model.now + model.rest);
                     let released = pool.release(owner, address, at(model.now));
                     prop_assert_eq!(released, Some(Released { address, tenant, rest_until }));
                     prop_assert!(model.release(owner, address));
+                }
+            }
+            Operation::HandOver(index, other, tenant) => {
+                if let Some((address, holder, _)) = model.nth_held(index) {
+                    let owner = other.unwrap_or(holder);
+                    let is_done = pool.hand_over(owner, address, tenant);
+                    prop_assert_eq!(is_done, model.hand_over(owner, address, tenant));
+                }
+            }
+            Operation::GiveBack(index, other) => {
+                if let Some((address, holder, _)) = model.nth_held(index) {
+                    let owner = other.unwrap_or(holder);
+                    prop_assert_eq!(pool.give_back(owner, address), model.give_back(owner, address));
                 }
             }
         }
@@ -277,6 +322,10 @@ fn check_run(
             held.map(|(&address, &(owner, tenant))| Allocation { address, owner, tenant }).collect();
         prop_assert_eq!(pool.allocations().collect::<Vec<_>>(), held);
         prop_assert_eq!(pool.released().collect::<Vec<_>>(), model.listed());
+        for tenant in (0..5).map(Tenant::from_number) {
+            let last = model.released.iter().rev().find(|(.., of)| *of == tenant);
+            prop_assert_eq!(pool.kept_for(tenant), last.map(|(_, address, _)| *address));
+        }
     }
     Ok(())
 }
@@ -294,7 +343,7 @@ fn check_allocate(
     let answer = pool.allocate(owner, tenant, request, at(model.now));
     let refused_for = match request {
         Request::Exact(address) => model.rest_left(address, tenant),
-        Request::Any => 0,
+        Request::Any | Request::Rested => 0,
     };
     let expected = model.allocate(owner, tenant, request).map(|(address, left)| {
         let by = Duration::from_secs(left.unsigned_abs());
@@ -307,6 +356,7 @@ fn check_allocate(
             prop_assert!(pool.subnet().contains(address) && !held.contains_key(&address));
             prop_assert!(rested == Rested::Fully || (request == Request::Any && !was_any_left));
         }
+        Err(Error::Exhausted { .. }) if request == Request::Rested => prop_assert!(!was_any_left),
         Err(Error::Exhausted { .. }) => prop_assert_eq!(pool.free(), 0),
         Err(Error::Taken { address, owner }) => {
             prop_assert_eq!(held.get(&address).map(|(owner, _)| *owner), Some(owner));

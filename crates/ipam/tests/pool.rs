@@ -106,6 +106,41 @@ fn rest_is_cut_short_only_when_nothing_else_is_left_and_the_answer_says_so() {
 }
 
 #[test]
+fn whoever_can_do_without_is_refused_before_a_rest_is_cut_short() {
+    let mut pool = pool("10.0.0.0/29");
+    let rested = |pool: &mut Pool, now| pool.allocate(OTHER, BACKUP, Request::Rested, at(now));
+    let held: Vec<IpAddr> = (0..4).map(|_| any(&mut pool, WEB, 0).unwrap().address).collect();
+    assert_eq!(rested(&mut pool, 0).unwrap().address, ip("10.0.0.6"));
+    pool.release(OWNER, held[1], at(10)).unwrap();
+    assert!(rested(&mut pool, 139).unwrap_err().is_exhausted());
+    assert_eq!(pool.owner(held[1]), None);
+    assert_eq!(rested(&mut pool, 140).unwrap(), Allocated { address: held[1], rested: Rested::Fully });
+}
+
+#[test]
+fn an_address_that_was_handed_over_is_kept_for_its_new_tenant() {
+    let mut pool = pool("10.0.0.0/24");
+    let address = any(&mut pool, WEB, 0).unwrap().address;
+    assert!(!pool.hand_over(OTHER, address, BACKUP), "somebody else holds it");
+    assert!(pool.hand_over(OWNER, address, BACKUP));
+    assert_eq!(pool.owner(address), Some(OWNER));
+    assert_eq!(pool.release(OWNER, address, at(1)).unwrap().tenant, BACKUP);
+    assert_eq!((pool.kept_for(WEB), pool.kept_for(BACKUP)), (None, Some(address)));
+    assert_eq!(any(&mut pool, BACKUP, 2).unwrap().address, address);
+}
+
+#[test]
+fn an_address_that_nobody_used_is_free_at_once() {
+    let mut pool = pool("10.0.0.0/24");
+    let address = any(&mut pool, WEB, 0).unwrap().address;
+    assert!(!pool.give_back(OTHER, address), "somebody else holds it");
+    assert!(pool.give_back(OWNER, address));
+    assert!(!pool.give_back(OWNER, address), "twice");
+    assert_eq!((pool.free(), pool.released().len(), pool.kept_for(WEB)), (253, 0, None));
+    assert_eq!(exact(&mut pool, BACKUP, "10.0.0.2", 0).unwrap().rested, Rested::Fully);
+}
+
+#[test]
 fn without_rest_a_released_address_can_be_had_by_name_at_once() {
     let options = PoolOptions { rest: Duration::ZERO, ..PoolOptions::default() };
     let mut pool = Pool::new("10.0.0.0/29".parse().unwrap(), &options).unwrap();

@@ -17,7 +17,7 @@ use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
 };
 
-use crate::conn::accept_absence;
+use crate::conn::{accept_absence, open_in};
 use crate::request::Request;
 use crate::{Conn, Error, LinkIndex};
 
@@ -51,7 +51,7 @@ impl Conn {
             let entry = format!("{address} on link {link}");
             let request =
                 Request::change_neighbour("correct neighbour", &entry, neighbour(link, mac, address));
-            accept_absence(self.session.batch(vec![request]))?;
+            accept_absence(self.session.batch([request]))?;
         }
         for &address in addresses {
             let (protocol, frame) = match address {
@@ -67,10 +67,7 @@ impl Conn {
     fn frame_socket(&mut self, enterer: &Enterer) -> Result<&FrameSocket, Error> {
         let socket = match self.frames.take() {
             Some(socket) => socket,
-            None => enterer
-                .run(self.netns(), FrameSocket::open)
-                .map_err(|source| Error::Enter { source })?
-                .map_err(|source| Error::Open { netns: self.netns().id(), source })?,
+            None => open_in(enterer, self.netns(), FrameSocket::open)?,
         };
         Ok(self.frames.insert(socket))
     }

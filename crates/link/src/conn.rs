@@ -1,25 +1,25 @@
 //! The connection: operations named by intent over one netlink socket.
 
+use std::io;
 use std::net::IpAddr;
 
+use netloft_netlink::{Message, attributes};
 use netloft_netns::{Enterer, Netns};
 use netloft_types::{InterfaceAddr, InterfaceName};
+use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use rtnetlink::packet_route::link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkMessage};
-use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec};
 
 use crate::announce::FrameSocket;
-use crate::observed::read_link;
 use crate::request::Request;
 use crate::session::Session;
-use crate::wire::RouteSocket;
-use crate::{Error, Link, LinkGroup, LinkIndex, sysctl};
+use crate::{Error, LinkGroup, LinkIndex, sysctl};
 
 /// A netlink connection to a namespace. Blocking; the kernel answers at once.
 pub struct Conn {
     netns: Netns,
-    pub(crate) session: Session<RouteSocket>,
+    pub(crate) session: Session,
     /// Whether the namespace is as [`Conn::create_sandbox`] left it: IPv6 is off and no interface is configured.
     pub(crate) is_fresh: bool,
     /// For frames of our own making; opened with the first of them.
@@ -29,11 +29,8 @@ pub struct Conn {
 impl Conn {
     /// Opens a connection that acts in `netns`, whichever thread uses it.
     pub fn open(enterer: &Enterer, netns: &Netns) -> Result<Self, Error> {
-        let socket = enterer
-            .run(netns, RouteSocket::open)
-            .map_err(|source| Error::Enter { source })?
-            .map_err(|source| Error::Open { netns: netns.id(), source })?;
-        Ok(Self::new(netns.clone(), socket, false))
+        let session = open_in(enterer, netns, Session::open)?;
+        Ok(Self { netns: netns.clone(), session, is_fresh: false, frames: None })
     }
 
     /// Makes the namespace of a sandbox and opens a connection that acts in it, in one visit.
@@ -41,15 +38,11 @@ impl Conn {
     /// IPv6 is off in it until [`Conn::configure_inside`] is asked for it: whoever makes sandboxes ahead of need does
     /// not know yet which of them will speak it.
     pub fn create_sandbox(enterer: &Enterer) -> Result<Self, Error> {
-        let prepare = || sysctl::disable_ipv6().map(|()| RouteSocket::open());
+        let prepare = || sysctl::disable_ipv6().map(|()| Session::open());
         let made = enterer.create_with(prepare);
         let (netns, prepared) = made.map_err(|source| Error::CreateSandbox { source })?;
-        let socket = prepared?.map_err(|source| Error::Open { netns: netns.id(), source })?;
-        Ok(Self::new(netns, socket, true))
-    }
-
-    fn new(netns: Netns, socket: RouteSocket, is_fresh: bool) -> Self {
-        Self { netns, session: Session::new(socket), is_fresh, frames: None }
+        let session = prepared?.map_err(|source| Error::Open { netns: netns.id(), source })?;
+        Ok(Self { netns, session, is_fresh: true, frames: None })
     }
 
     /// The namespace in which it acts.
@@ -63,7 +56,7 @@ impl Conn {
     pub fn delete_link(&mut self, name: &InterfaceName) -> Result<(), Error> {
         let link = LinkUnspec::new_with_name(name.as_str()).build();
         let request = Request::delete_links("delete link", name.as_str(), link);
-        accept_absence(self.session.batch(vec![request]))
+        accept_absence(self.session.batch([request]))
     }
 
     /// Cuts off a link, in one message: down, out of its bridge, in group `corpses`. That there is none is
@@ -78,7 +71,7 @@ impl Conn {
             .link_group(corpses.number())
             .build();
         let request = Request::set_link("cut off", name.as_str(), link);
-        accept_absence(self.session.batch(vec![request]))
+        accept_absence(self.session.batch([request]))
     }
 
     /// Deletes every link of a group in one act, so that all wait once. That there are none is success.
@@ -87,22 +80,23 @@ impl Conn {
         let link = LinkMessageBuilder::<LinkUnspec>::new().link_group(number).build();
         let object = format!("group {number}");
         let request = Request::delete_links("delete links of", &object, link);
-        accept_absence(self.session.batch(vec![request]))
+        accept_absence(self.session.batch([request]))
     }
 
-    /// Creates a link and reads it back, in one datagram.
+    /// Creates a link and reads its index, in one datagram.
     pub(crate) fn create_link(
         &mut self,
         operation: &'static str,
         name: &InterfaceName,
         link: LinkMessage,
-    ) -> Result<Link, Error> {
+    ) -> Result<Created, Error> {
         // Whatever is to be set on the new link goes into a second datagram, by index: the kernel goes on
         // after a refusal, and what is set by name would then hit the link that had the name before.
         let create = Request::create_link(operation, name.as_str(), link);
         let read = Request::get_link("read link", name.as_str());
-        let answers = self.session.batch(vec![create, read])?;
-        answers.iter().find_map(read_link).ok_or_else(|| vanished(name))
+        let mut created = None;
+        self.session.carry_out([create, read], |message| created = created.or(Created::read(message)))?;
+        created.ok_or_else(|| vanished(name))
     }
 
     /// Runs a job in the namespace, on a thread made for it.
@@ -117,6 +111,38 @@ impl Conn {
         }
         error
     }
+}
+
+/// A link that was created.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Created {
+    pub(crate) index: LinkIndex,
+    /// That of its other end, in the namespace where that is.
+    pub(crate) peer: Option<LinkIndex>,
+}
+
+impl Created {
+    /// Reads nothing but the indices: of the header (`ifinfomsg`), and of the attribute `IFLA_LINK`.
+    fn read(message: &Message<'_>) -> Option<Self> {
+        const IFLA_LINK: u16 = 5;
+        let (header, rest) = message.payload.split_at_checked(16)?;
+        let number = |bytes: &[u8]| bytes.try_into().ok().map(u32::from_ne_bytes);
+        let peer = attributes(rest).find_map(|(kind, value)| (kind == IFLA_LINK).then_some(value));
+        Some(Self {
+            index: LinkIndex::from_number(number(&header[4..8])?)?,
+            peer: peer.and_then(number).and_then(LinkIndex::from_number),
+        })
+    }
+}
+
+/// Opens a socket in a namespace.
+pub(crate) fn open_in<T: Send + 'static>(
+    enterer: &Enterer,
+    netns: &Netns,
+    open: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, Error> {
+    let opened = enterer.run(netns, open).map_err(|source| Error::Enter { source })?;
+    opened.map_err(|source| Error::Open { netns: netns.id(), source })
 }
 
 /// Adds an address to a link; an IPv6 one without duplicate detection.
@@ -149,10 +175,9 @@ pub(crate) fn vanished(name: &InterfaceName) -> Error {
     Error::Vanished { name: name.to_string() }
 }
 
-pub(crate) fn accept_absence(answer: Result<Vec<RouteNetlinkMessage>, Error>) -> Result<(), Error> {
-    match answer {
-        Ok(_) => Ok(()),
-        Err(error) if error.is_not_found() => Ok(()),
-        Err(error) => Err(error),
+pub(crate) fn accept_absence(outcome: Result<(), Error>) -> Result<(), Error> {
+    match outcome {
+        Err(error) if !error.is_not_found() => Err(error),
+        _ => Ok(()),
     }
 }

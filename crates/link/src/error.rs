@@ -36,46 +36,9 @@ pub enum Error {
         /// The kernel's answer.
         source: io::Error,
     },
-    /// The kernel refused a request.
-    #[error("cannot {operation} {object}")]
-    Refused {
-        /// What we were doing.
-        operation: &'static str,
-        /// To what.
-        object: String,
-        /// The kernel's answer.
-        source: Refusal,
-    },
-    /// The request could not be sent, or no answer came. Whether it was carried out is unknown.
-    #[error("no answer from the kernel to: {operation} {object}")]
-    Unanswered {
-        /// What we were doing.
-        operation: &'static str,
-        /// To what.
-        object: String,
-        /// What the socket said.
-        source: io::Error,
-    },
-    /// The kernel answered in a way we do not understand.
-    #[error("cannot understand the kernel's answer to: {operation} {object}")]
-    Malformed {
-        /// What we were doing.
-        operation: &'static str,
-        /// To what.
-        object: String,
-        /// Where reading stopped.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// A list changed under the kernel's hands each time it was read.
-    #[error("cannot {operation} {object}: interrupted {attempts} times by changes")]
-    Interrupted {
-        /// What we were doing.
-        operation: &'static str,
-        /// To what.
-        object: String,
-        /// How often it was tried.
-        attempts: u32,
-    },
+    /// A request failed.
+    #[error(transparent)]
+    Request(#[from] netloft_netlink::Error),
     /// The kernel acknowledged a new link, but does not show it.
     #[error("the new link {name} is not there")]
     Vanished {
@@ -154,17 +117,12 @@ impl Error {
     pub fn raw_os_error(&self) -> Option<i32> {
         match self {
             Self::CreateSandbox { source } | Self::Enter { source } => source.raw_os_error(),
-            Self::Refused { source, .. } => Some(source.errno()),
+            Self::Request(error) => error.raw_os_error(),
             Self::Open { source, .. }
-            | Self::Unanswered { source, .. }
             | Self::Setting { source, .. }
             | Self::Announce { source, .. }
             | Self::Watch { source } => source.raw_os_error(),
-            Self::Malformed { .. }
-            | Self::Interrupted { .. }
-            | Self::Vanished { .. }
-            | Self::ForbiddenSysctl { .. }
-            | Self::UnusableParent { .. } => None,
+            Self::Vanished { .. } | Self::ForbiddenSysctl { .. } | Self::UnusableParent { .. } => None,
         }
     }
 
@@ -196,7 +154,7 @@ impl Error {
 
     /// Whether the same call may succeed if made again.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Unanswered { .. } | Self::Interrupted { .. })
+        matches!(self, Self::Request(error) if error.is_retryable())
             || self.is_errno(libc::ENOMEM)
             || self.is_errno(libc::ENOBUFS)
     }
@@ -205,38 +163,3 @@ impl Error {
         self.raw_os_error() == Some(errno)
     }
 }
-
-/// Why the kernel refused a request: an error number and, often, a sentence (extended acknowledgement).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    errno: i32,
-    explanation: Option<String>,
-}
-
-impl Refusal {
-    pub(crate) fn new(errno: i32, explanation: Option<String>) -> Self {
-        Self { errno, explanation }
-    }
-
-    /// The error number, positive.
-    pub fn errno(&self) -> i32 {
-        self.errno
-    }
-
-    /// The kernel's own words.
-    pub fn explanation(&self) -> Option<&str> {
-        self.explanation.as_deref()
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        io::Error::from_raw_os_error(self.errno).fmt(f)?;
-        match &self.explanation {
-            Some(explanation) => write!(f, ": {explanation}"),
-            None => Ok(()),
-        }
-    }
-}
-
-impl std::error::Error for Refusal {}

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netloft_netns::Enterer;
 use netloft_types::{InterfaceName, Subnet};
-use rtnetlink::packet_route::route::{RouteAttribute, RouteScope};
+use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteScope};
 use rtnetlink::{LinkUnspec, RouteMessageBuilder};
 
 use crate::conn::add_address;
@@ -52,7 +52,7 @@ impl Conn {
 /// Writes what an interface needs, in the namespace of the calling thread.
 fn settle_ipv6(name: &InterfaceName, ipv6: Ipv6) -> Result<(), Error> {
     let loopback = InterfaceName::loopback();
-    let is_first = || {
+    let is_first = || -> Result<bool, Error> {
         Ok(sysctl::ipv6_links()?.iter().all(|it| [name.as_str(), loopback.as_str()].contains(&it.as_str())))
     };
     match ipv6 {
@@ -93,6 +93,15 @@ fn requests(spec: &InsideSpec) -> Vec<Request> {
 }
 
 fn add_route(route: Route, link: LinkIndex, name: &str) -> Request {
+    let object = match route.gateway {
+        Some(gateway) => format!("{} via {gateway} on {name}", route.destination),
+        None => format!("{} on {name}", route.destination),
+    };
+    Request::add_route(&object, route_message(&route, link))
+}
+
+/// A route of the main table that leaves by a link.
+pub(crate) fn route_message(route: &Route, link: LinkIndex) -> RouteMessage {
     let destination = route.destination;
     let mut message = match destination.first() {
         IpAddr::V4(_) => RouteMessageBuilder::<Ipv4Addr>::new().build(),
@@ -103,19 +112,16 @@ fn add_route(route: Route, link: LinkIndex, name: &str) -> Request {
     message.attributes.push(RouteAttribute::Destination(first));
     message.attributes.push(RouteAttribute::Oif(link.number()));
     message.attributes.extend(route.metric.map(RouteAttribute::Priority));
-    let object = if let Some(gateway) = route.gateway {
-        message.attributes.push(RouteAttribute::Gateway(gateway.into()));
-        format!("{destination} via {gateway} on {name}")
-    } else {
+    match route.gateway {
+        Some(gateway) => message.attributes.push(RouteAttribute::Gateway(gateway.into())),
         // What is on-link is no further away than the link; the kernel asks IPv4 routes to say so.
-        message.header.scope = RouteScope::Link;
-        format!("{destination} on {name}")
-    };
-    Request::add_route(&object, message)
+        None => message.header.scope = RouteScope::Link,
+    }
+    message
 }
 
 /// The destination of a default route of the family of `gateway`.
-fn everywhere(gateway: IpAddr) -> Subnet {
+pub(crate) fn everywhere(gateway: IpAddr) -> Subnet {
     let first = match gateway {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),

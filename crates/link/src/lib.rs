@@ -47,10 +47,10 @@ mod spec;
 mod sysctl;
 mod veth;
 mod watch;
-mod wire;
+mod way_back;
 
 pub use conn::Conn;
-pub use error::{Error, ParentFault, Refusal};
+pub use error::{Error, ParentFault};
 pub use index::{LinkGroup, LinkIndex};
 pub use observed::{Address, ForwardingEntry, Link, LinkKind, NetnsNumber, Origin};
 pub use rate::Rate;
@@ -58,3 +58,4 @@ pub use rule::Prohibition;
 pub use spec::{BridgeSpec, InsideSpec, Ipv6, MacvlanSpec, Route, ShapeSpec, Switch, Veth, VethSpec};
 pub use sysctl::Sysctl;
 pub use watch::{Notice, Watcher};
+pub use way_back::WayBack;

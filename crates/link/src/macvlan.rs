@@ -28,7 +28,7 @@ impl Conn {
     pub fn create_macvlan(&mut self, inside: &mut Self, spec: &MacvlanSpec) -> Result<LinkIndex, Error> {
         let parent = self.usable_parent(&spec.parent)?;
         let link = message(spec, parent, inside.netns());
-        self.session.batch(vec![Request::create_link("create macvlan link", spec.name.as_str(), link)])?;
+        self.session.batch([Request::create_link("create macvlan link", spec.name.as_str(), link)])?;
         match inside.link(&spec.name) {
             Ok(Some(made)) => Ok(made.index),
             Ok(None) => Err(vanished(&spec.name)),

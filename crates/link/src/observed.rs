@@ -187,24 +187,31 @@ impl Route {
             AddressFamily::Inet6 => IpAddr::from([0; 16]),
             _ => return None,
         };
-        let (mut gateway, mut link, mut metric) = (None, None, None);
+        let (mut link, mut metric) = (None, None);
         for attribute in &message.attributes {
             match attribute {
                 RouteAttribute::Destination(address) => first = ip(address)?,
-                RouteAttribute::Gateway(address) => gateway = ip(address),
                 RouteAttribute::Oif(index) => link = LinkIndex::from_number(*index),
                 RouteAttribute::Priority(number) => metric = Some(*number),
                 _ => {}
             }
         }
         let destination = Subnet::new(first, header.destination_prefix_length).ok()?;
-        Some(Self { destination, gateway, link, metric })
+        Some(Self { destination, gateway: gateway(message), link, metric })
     }
 }
 
 /// Whether it is a default route of the main table.
 pub(crate) fn is_default(message: &RouteMessage) -> bool {
     Route::from_message(message).is_some_and(|route| route.destination.prefix_len() == 0)
+}
+
+/// The next hop of a route that has one.
+pub(crate) fn gateway(message: &RouteMessage) -> Option<IpAddr> {
+    message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Gateway(address) => ip(address),
+        _ => None,
+    })
 }
 
 /// The links by which a route leaves: that of each next hop.

@@ -22,7 +22,7 @@ impl Conn {
 
     /// The link of a name; `None` if there is none.
     pub fn link(&mut self, name: &InterfaceName) -> Result<Option<Link>, Error> {
-        match self.session.batch(vec![Request::get_link("read link", name.as_str())]) {
+        match self.session.ask([Request::get_link("read link", name.as_str())]) {
             Ok(messages) => Ok(messages.iter().find_map(read_link)),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
@@ -48,7 +48,7 @@ impl Conn {
     /// namespace leads there.
     pub fn number_of(&mut self, other: &Netns) -> Result<Option<NetnsNumber>, Error> {
         let request = Request::get_netns_number(&other.id().to_string(), other.as_fd().as_raw_fd());
-        let answers = self.session.batch(vec![request])?;
+        let answers = self.session.ask([request])?;
         Ok(answers.iter().find_map(|message| match message {
             RouteNetlinkMessage::NewNsId(told) => {
                 told.attributes.iter().find_map(|attribute| match attribute {

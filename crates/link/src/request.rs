@@ -1,11 +1,10 @@
 //! One request to the kernel: the message, and how to speak of it when it fails.
 
-use std::io;
 use std::os::fd::RawFd;
 
+use netloft_netlink::{CREATE, EXCLUSIVE, REPLACE, Subject};
 use netloft_types::Family;
 use rtnetlink::LinkUnspec;
-use rtnetlink::packet_core::{DecodeError, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use rtnetlink::packet_route::address::AddressMessage;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
 use rtnetlink::packet_route::neighbour::{NeighbourAttribute, NeighbourMessage};
@@ -15,18 +14,17 @@ use rtnetlink::packet_route::rule::RuleMessage;
 use rtnetlink::packet_route::tc::TcMessage;
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use crate::{Error, LinkIndex, Refusal};
+use crate::LinkIndex;
 
 /// A message, and what it does to what.
 pub(crate) struct Request {
-    operation: &'static str,
-    object: String,
+    pub(crate) subject: Subject,
     pub(crate) flags: u16,
     pub(crate) message: RouteNetlinkMessage,
 }
 
 /// Makes something new, or fails with `EEXIST`.
-const NEW: u16 = NLM_F_CREATE | NLM_F_EXCL;
+const NEW: u16 = CREATE | EXCLUSIVE;
 
 impl Request {
     pub(crate) fn create_link(operation: &'static str, object: &str, link: LinkMessage) -> Self {
@@ -70,13 +68,19 @@ impl Request {
         Self::new("add route", object, NEW, message)
     }
 
+    /// Adds a route in place of the one that leads there from the same table.
+    pub(crate) fn set_route(object: &str, route: RouteMessage) -> Self {
+        let message = RouteNetlinkMessage::NewRoute(route);
+        Self::new("set route", object, CREATE | REPLACE, message)
+    }
+
     pub(crate) fn add_neighbour(operation: &'static str, object: &str, entry: NeighbourMessage) -> Self {
         Self::new(operation, object, NEW, RouteNetlinkMessage::NewNeighbour(entry))
     }
 
     /// Changes an entry that is there.
     pub(crate) fn change_neighbour(operation: &'static str, object: &str, entry: NeighbourMessage) -> Self {
-        Self::new(operation, object, NLM_F_REPLACE, RouteNetlinkMessage::NewNeighbour(entry))
+        Self::new(operation, object, REPLACE, RouteNetlinkMessage::NewNeighbour(entry))
     }
 
     pub(crate) fn add_qdisc(operation: &'static str, object: &str, qdisc: TcMessage) -> Self {
@@ -131,12 +135,12 @@ impl Request {
         Self::new("list", "routes", 0, RouteNetlinkMessage::GetRoute(route))
     }
 
-    pub(crate) fn add_rule(object: &str, rule: RuleMessage) -> Self {
-        Self::new("prohibit", object, NEW, RouteNetlinkMessage::NewRule(rule))
+    pub(crate) fn add_rule(operation: &'static str, object: &str, rule: RuleMessage) -> Self {
+        Self::new(operation, object, NEW, RouteNetlinkMessage::NewRule(rule))
     }
 
-    pub(crate) fn delete_rule(object: &str, rule: RuleMessage) -> Self {
-        Self::new("no longer prohibit", object, 0, RouteNetlinkMessage::DelRule(rule))
+    pub(crate) fn delete_rule(operation: &'static str, object: &str, rule: RuleMessage) -> Self {
+        Self::new(operation, object, 0, RouteNetlinkMessage::DelRule(rule))
     }
 
     /// Asks for all rules of a family.
@@ -147,23 +151,7 @@ impl Request {
     }
 
     fn new(operation: &'static str, object: &str, flags: u16, message: RouteNetlinkMessage) -> Self {
-        Self { operation, object: object.to_owned(), flags, message }
-    }
-
-    pub(crate) fn refused(&self, source: Refusal) -> Error {
-        Error::Refused { operation: self.operation, object: self.object.clone(), source }
-    }
-
-    pub(crate) fn unanswered(&self, source: io::Error) -> Error {
-        Error::Unanswered { operation: self.operation, object: self.object.clone(), source }
-    }
-
-    pub(crate) fn malformed(&self, source: DecodeError) -> Error {
-        Error::Malformed { operation: self.operation, object: self.object.clone(), source: source.into() }
-    }
-
-    pub(crate) fn interrupted(&self, attempts: u32) -> Error {
-        Error::Interrupted { operation: self.operation, object: self.object.clone(), attempts }
+        Self { subject: Subject::new(operation, object.to_owned()), flags, message }
     }
 }
 

@@ -30,7 +30,8 @@ pub struct Prohibition {
 impl Conn {
     /// Adds a rule; that there is the same one already, whoever made it, is success.
     pub fn ensure_prohibition(&mut self, rule: &Prohibition) -> Result<(), Error> {
-        match self.session.batch(vec![Request::add_rule(&rule.describe(), rule.to_message())]) {
+        let request = Request::add_rule("prohibit", &rule.describe(), rule.to_message());
+        match self.session.batch([request]) {
             Err(error) if !error.is_exists() => Err(error),
             _ => Ok(()),
         }
@@ -38,7 +39,8 @@ impl Conn {
 
     /// Deletes a rule; that there is none is success.
     pub fn delete_prohibition(&mut self, rule: &Prohibition) -> Result<(), Error> {
-        accept_absence(self.session.batch(vec![Request::delete_rule(&rule.describe(), rule.to_message())]))
+        let request = Request::delete_rule("no longer prohibit", &rule.describe(), rule.to_message());
+        accept_absence(self.session.batch([request]))
     }
 
     /// All prohibitions of the namespace, IPv4 first, each family in the order in which the kernel asks them. Rules

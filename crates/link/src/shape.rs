@@ -36,7 +36,7 @@ impl Conn {
     pub fn shape(&mut self, spec: &ShapeSpec) -> Result<(), Error> {
         if let Some(rate) = spec.to_sandbox {
             let request = Request::add_qdisc("limit", spec.name.as_str(), token_bucket(spec.link, rate));
-            self.session.batch(vec![request])?;
+            self.session.batch([request])?;
         }
         if let Some(rate) = spec.from_sandbox {
             let ifb = LinkIfb::new(spec.ifb.as_str()).build();
@@ -48,13 +48,13 @@ impl Conn {
 
     fn lead_through(&mut self, spec: &ShapeSpec, ifb: LinkIndex, rate: Rate) -> Result<(), Error> {
         let (link_name, ifb_name) = (spec.name.as_str(), spec.ifb.as_str());
-        self.session.batch(vec![
+        self.session.batch([
             Request::set_link("set up", ifb_name, marked(ifb, &spec.alias)),
             Request::add_qdisc("limit", ifb_name, token_bucket(ifb, rate)),
             Request::add_qdisc("open the way into", link_name, ingress(spec.link)),
         ])?;
         // Not in the same datagram: the kernel goes on after a refusal, and packets would be led to nowhere.
-        self.session.batch(vec![Request::add_filter("redirect", link_name, redirection(spec.link, ifb))])?;
+        self.session.batch([Request::add_filter("redirect", link_name, redirection(spec.link, ifb))])?;
         Ok(())
     }
 }

@@ -60,7 +60,7 @@ impl Conn {
     pub fn open_port(&mut self, bridge: LinkIndex, port: LinkIndex) -> Result<(), Error> {
         // The port first: its opening is what brings the bridge up.
         let read = |link| Request::get_link_at("open port", &format!("{port} of bridge {bridge}"), link);
-        self.session.batch(vec![read(port), read(bridge)])?;
+        self.session.batch([read(port), read(bridge)])?;
         Ok(())
     }
 

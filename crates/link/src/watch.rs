@@ -1,15 +1,14 @@
 //! A watch on a namespace: links that go, routes that come.
 
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use netloft_netlink::{Heard, Listener, Message, Protocol};
 use netloft_netns::{Enterer, Netns};
 use netloft_types::Subnet;
-use nix::errno::Errno;
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use crate::session::notices;
-use crate::wire::{RouteSocket, Wire};
+use crate::conn::open_in;
+use crate::session::parse;
 use crate::{Error, Link, LinkIndex, Route};
 
 /// Of `linux/rtnetlink.h`: the groups whose notices we hear.
@@ -25,10 +24,7 @@ const RTM_NEWROUTE: u16 = 24;
 ///
 /// Its descriptor ([`AsFd`]) is readable when there is something to hear. It is no log: whoever starts to watch looks
 /// around once afterwards, and again after [`Notice::Missed`].
-pub struct Watcher {
-    socket: RouteSocket,
-    buffer: Vec<u8>,
-}
+pub struct Watcher(Listener);
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,39 +49,40 @@ pub enum Notice {
 impl Watcher {
     /// Starts to watch a namespace.
     pub fn open(enterer: &Enterer, netns: &Netns) -> Result<Self, Error> {
-        let groups = [RTNLGRP_LINK, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE];
-        let types = [RTM_DELLINK, RTM_NEWROUTE];
-        let socket = enterer
-            .run(netns, move || RouteSocket::listen(&groups, &types))
-            .map_err(|source| Error::Enter { source })?
-            .map_err(|source| Error::Open { netns: netns.id(), source })?;
-        Ok(Self { socket, buffer: Vec::new() })
+        let listen = || {
+            let listener = Listener::open(Protocol::ROUTE)?;
+            // One attachment is worth some twenty notices.
+            listener.hear_only(&[RTM_DELLINK, RTM_NEWROUTE])?;
+            for group in [RTNLGRP_LINK, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE] {
+                listener.join(group)?;
+            }
+            Ok(listener)
+        };
+        open_in(enterer, netns, listen).map(Self)
     }
 
     /// Takes one datagram and tells its notices, often none; `None` if nothing waits. Never blocks.
     ///
     /// One at a time, so that a storm of changes does not keep the caller: it reads again as long as it likes.
     pub fn read(&mut self) -> Result<Option<Vec<Notice>>, Error> {
-        match self.socket.receive(&mut self.buffer) {
-            Ok(()) => Ok(Some(notices(&self.buffer).filter_map(|read| notice(read.as_ref().ok())).collect())),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            // The kernel found the socket full and threw something away.
-            Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => {
-                Ok(Some(vec![Notice::Missed]))
-            }
-            Err(source) => Err(Error::Watch { source }),
-        }
+        Ok(match self.0.read().map_err(|source| Error::Watch { source })? {
+            Heard::Nothing => None,
+            Heard::Lost => Some(vec![Notice::Missed]),
+            Heard::Notices(messages) => Some(messages.filter_map(|message| notice(message.ok())).collect()),
+        })
     }
 }
 
 impl AsFd for Watcher {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.0.as_fd()
     }
 }
 
-fn notice(message: Option<&RouteNetlinkMessage>) -> Option<Notice> {
-    match message {
+/// What a message says, if it is worth telling; `None` is one that was cut off.
+fn notice(message: Option<Message<'_>>) -> Option<Notice> {
+    let understood = message.and_then(|message| parse(&message).ok());
+    match &understood {
         None => Some(Notice::Missed),
         // In the bridge's own family the same message says that a port left its bridge.
         Some(RouteNetlinkMessage::DelLink(gone)) if gone.header.interface_family == AddressFamily::Unspec => {

@@ -6,6 +6,7 @@
 mod bridge;
 mod macvlan;
 
+use std::iter;
 use std::net::IpAddr;
 
 use netloft_link::Ipv6;
@@ -14,9 +15,12 @@ use netloft_types::{
     Driver as Kind, EndpointId, InterfaceAddr, InterfaceName, MacAddr, Network, NetworkName, Segment,
 };
 
-pub(crate) use self::bridge::{PROTOCOL, bridge_name};
-use crate::plan::{Inside, Plan, Step};
+pub(crate) use self::bridge::bridge_name;
+use crate::plan::{Inside, Plan, Step, WayBack};
 use crate::record::{EndpointRecord, hash};
+
+/// What tells our rules from others: a number that no routing daemon has in `rt_protos` of iproute2.
+pub(crate) const PROTOCOL: u8 = 110;
 
 /// Plans networks and endpoints of one kind.
 pub(crate) trait Driver {
@@ -56,7 +60,30 @@ pub(crate) fn plan_sandbox(endpoint: &EndpointRecord) -> Plan {
     }])
 }
 
-/// The last step of every endpoint.
+/// The last steps of every endpoint.
+fn configure(network: &Network, endpoint: &EndpointRecord) -> impl Iterator<Item = Step> {
+    iter::once(configure_inside(network, endpoint)).chain(open_way_back(network, endpoint))
+}
+
+/// What an endpoint needs to answer by its own link; nothing if that is the way out of its sandbox.
+///
+/// A default route without a metric is what an endpoint gets that is alone, and none of IPv4 counts more; of IPv6 one does
+/// whose metric is below 1024. Any other endpoint may be outranked by one that is there or that comes later. From an
+/// internal network nothing leaves, answers included.
+fn open_way_back(network: &Network, endpoint: &EndpointRecord) -> Option<Step> {
+    let is_way_out = endpoint.metric.is_none() && !endpoint.gateways.is_empty();
+    let addresses = endpoint.addresses.iter().map(|held| held.address());
+    let gateways = addresses.zip(network.segments.iter().map(Segment::gateway));
+    (!is_way_out && !network.internal).then(|| {
+        Step::OpenWayBack(WayBack {
+            endpoint: endpoint.id,
+            sandbox: endpoint.sandbox.clone(),
+            interface: endpoint.interface.clone(),
+            gateways: gateways.collect(),
+        })
+    })
+}
+
 fn configure_inside(network: &Network, endpoint: &EndpointRecord) -> Step {
     let is_derived = endpoint.mac == derived_mac(&network.name, endpoint.addresses[0].address());
     Step::ConfigureInside(Inside {

@@ -260,6 +260,17 @@ impl Host {
         self.call(Unheard::Skip, |state| Ok(state.networks())).await
     }
 
+    /// How many endpoints of a network are ready for whoever attaches next; at most as many as it is to keep
+    /// ([`NetworkSpec::ready`]).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchNetwork`], [`Error::Closed`].
+    pub async fn count_ready(&self, network: &NetworkName) -> Result<usize, Error> {
+        let network = network.clone();
+        self.call(Unheard::Skip, move |state| state.count_ready(&network)).await
+    }
+
     /// All endpoints, in order of id.
     ///
     /// # Errors

@@ -11,7 +11,9 @@ use std::time::Duration;
 use netloft_link::Prohibition;
 use netloft_netns::Netns;
 use netloft_nft::Fact;
-use netloft_types::{Family, InterfaceName, MacAddr, Mtu, Port, PortRange, Protocol, SandboxName, Subnet};
+use netloft_types::{
+    Family, InterfaceAddr, InterfaceName, MacAddr, Mtu, Port, PortRange, Protocol, SandboxName, Subnet,
+};
 
 pub use self::linux::LinuxKernel;
 use crate::plan::{Step, Undo};
@@ -70,13 +72,13 @@ pub trait Kernel: Send {
     /// If that cannot be told.
     fn adopt(&mut self, step: &Step, survey: &Survey) -> Result<bool, KernelError>;
 
-    /// What of a step that was carried out is no more as it was made, in words; nothing if it is. Looks closer than
-    /// [`Kernel::adopt`], and takes longer.
+    /// What of a step that was carried out is no more as it was made, in words, going by a survey; nothing if it is.
+    /// Looks closer than [`Kernel::adopt`], and takes longer.
     ///
     /// # Errors
     ///
     /// If that cannot be told.
-    fn differs(&mut self, _step: &Step) -> Result<Option<String>, KernelError> {
+    fn differs(&mut self, _step: &Step, _survey: &Survey) -> Result<Option<String>, KernelError> {
         Ok(None)
     }
 
@@ -209,6 +211,8 @@ pub struct FoundLink {
     pub index: u32,
     /// The bridge it is in, by index.
     pub bridge: Option<u32>,
+    /// The addresses on it.
+    pub addresses: Vec<InterfaceAddr>,
     /// What it says.
     pub alias: String,
     /// Whether it was cut and waits to be deleted.
@@ -306,6 +310,12 @@ pub enum KernelError {
         /// What is there.
         object: String,
     },
+    /// A bridge of a fake kernel has no port left.
+    #[error("bridge {bridge} is full")]
+    Full {
+        /// The bridge.
+        bridge: InterfaceName,
+    },
     /// A fake kernel failed as it was told to.
     #[error("call {call} fails as planned")]
     Planned {
@@ -327,7 +337,11 @@ impl KernelError {
 
     /// Whether the bridge has as many ports as a bridge can have, 1,023.
     pub fn is_exhausted(&self) -> bool {
-        matches!(self, Self::Link(error) if error.is_bridge_full())
+        match self {
+            Self::Link(error) => error.is_bridge_full(),
+            Self::Full { .. } => true,
+            _ => false,
+        }
     }
 
     /// Whether a name is taken by something that is not ours.

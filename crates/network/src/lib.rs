@@ -50,6 +50,12 @@
 //!
 //! Sandboxes of a macvlan network are machines of the network that the parent link leads to. Nothing here separates them.
 //!
+//! # By which link a sandbox answers
+//!
+//! A sandbox leaves by one of its networks. On each of the others, unless it is internal, it has a way back: what has its
+//! address there for a source, and would take a default route, goes to the gateway of that network. So published ports
+//! answer everybody on all of them.
+//!
 //! # What outlives a process
 //!
 //! With a journal ([`HostOptions::state_dir`]) everything: what is about to be done is on disk before the kernel hears of
@@ -60,6 +66,10 @@
 //!
 //! Making a namespace takes half of the time of an attachment, so a host keeps eight of them ready from its first
 //! network on, filled up while nobody waits. The ninth sandbox in a row waits for its own.
+//!
+//! A network can keep whole endpoints ready besides ([`NetworkSpec::ready`](netloft_types::NetworkSpec::ready)): an
+//! attachment that asks for nothing in particular then gives one its name, in some ten microseconds. They are in no journal,
+//! are gone with the process, and give way to whoever cannot be served because of them.
 
 mod attached;
 mod doctor;

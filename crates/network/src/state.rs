@@ -7,13 +7,16 @@ mod doctor;
 mod feature_tests;
 mod incidents;
 mod networks;
+mod ready;
+#[cfg(test)]
+mod ready_tests;
 mod reconcile;
 #[cfg(test)]
 mod restart_tests;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
@@ -26,6 +29,7 @@ use tracing::{debug, warn};
 
 pub(crate) use self::change::{Change, Outcome};
 pub(crate) use self::networks::CARVED_PREFIX_LEN;
+use self::ready::{Refilled, Refills};
 use crate::attached::Attached;
 use crate::driver;
 use crate::error::{Error, chain};
@@ -34,7 +38,7 @@ use crate::kernel::{Kernel, SandboxNetns};
 use crate::plan::{Applied, Leftover};
 use crate::record::{EndpointRecord, NetworkRecord, Phase, RestRecord};
 
-/// How long nothing must happen before something is made ahead of need, which takes half a millisecond: longer than a
+/// How long nothing must happen before something is made ahead of need, which takes a millisecond or less: longer than a
 /// caller takes for the next of many calls in a row, for which it would be in the way.
 const BREATH: Duration = Duration::from_millis(2);
 
@@ -79,6 +83,7 @@ pub(crate) struct State {
     debris: Vec<Debris>,
     /// Addresses released since the last reaping.
     released: Vec<IpAddr>,
+    refills: Refills,
     /// Whether links were cut since the last reaping.
     is_reaping_due: bool,
     did_tidying_fail: bool,
@@ -93,6 +98,8 @@ struct NetworkEntry {
     /// One for each segment, in the same order.
     pools: Vec<Pool>,
     macs: BTreeMap<MacAddr, EndpointId>,
+    /// Endpoints that are made for whoever comes next, oldest first.
+    ready: VecDeque<EndpointRecord>,
     /// What is left of it after it could not be removed wholly.
     left: Option<Applied>,
 }
@@ -103,10 +110,13 @@ struct EndpointEntry {
     left: Option<Applied>,
 }
 
+#[derive(Default)]
 struct SandboxEntry {
     /// Absent until its namespace is made.
     netns: Option<SandboxNetns>,
     endpoints: BTreeSet<EndpointId>,
+    /// Those of them that are in the namespace, or on their way into it or out of it: as long as there is one it stays.
+    inside: BTreeSet<EndpointId>,
 }
 
 struct Debris {
@@ -131,6 +141,7 @@ impl State {
             resting: BTreeMap::new(),
             debris: Vec::new(),
             released: Vec::new(),
+            refills: Refills::default(),
             is_reaping_due: false,
             did_tidying_fail: false,
             is_stock_short: false,
@@ -222,6 +233,7 @@ impl State {
         if self.journal.is_none() {
             return self.close();
         }
+        self.dissolve_all(|_, _| true);
         self.catch_up()?;
         self.is_closed = true;
         Ok(())
@@ -229,14 +241,18 @@ impl State {
 
     /// How long nothing must happen before [`State::use_quiet`] is due; `None` if there is nothing to do.
     pub(crate) fn patience(&self) -> Option<Duration> {
-        if self.is_stock_short { Some(BREATH) } else { self.tidy_after() }
+        if self.is_stock_short {
+            return Some(BREATH);
+        }
+        self.refill_after().into_iter().chain(self.tidy_after()).min()
     }
 
     /// Does a piece of what can be done while nobody waits.
     pub(crate) fn use_quiet(&mut self) {
         if self.is_stock_short {
             self.stock_up();
-        } else {
+        } else if self.refill() != Refilled::Made {
+            // After a failure, too: it comes again as often as that of tidying up, and would always be first.
             self.tidy_or_warn();
         }
     }
@@ -337,7 +353,7 @@ impl State {
             .flat_map(|record| driver::of(self.network_of(record)).endpoint_facts(record));
         // The host forwards only because of us: it is no router between the others.
         let closed = self.forwarded.iter().copied().map(Fact::ClosedToStrangers);
-        of_networks.chain(of_endpoints).chain(closed).collect()
+        of_networks.chain(of_endpoints).chain(self.ready_facts()).chain(closed).collect()
     }
 
     /// Has the packet filter know everything it has to.

@@ -2,12 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::collections::BTreeSet;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use netloft_network::testing::FakeKernel;
+use netloft_network::testing::{FakeKernel, Fault};
 use netloft_network::{Error, Host, HostOptions};
 use netloft_types::{AttachSpec, NetworkSpec};
 use tokio::time::timeout;
@@ -88,6 +89,47 @@ async fn a_link_that_was_cut_is_deleted_without_being_asked() {
     let endpoint = host.attach(attach("api")).await.unwrap().endpoint;
     host.detach(endpoint.id).await.unwrap();
     assert!(!kernel.has_link(endpoint.host_link.unwrap().as_str()));
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_not_the_way_out_has_a_way_back_until_it_is_detached() {
+    let (kernel, host) = start().await;
+    let green = NetworkSpec { ipv6: true, ..NetworkSpec::new("green".parse().unwrap()) };
+    host.create_network(green).await.unwrap();
+    let db = NetworkSpec { internal: true, ..NetworkSpec::new("db".parse().unwrap()) };
+    host.create_network(db).await.unwrap();
+    let on = |network: &str| AttachSpec { network: network.parse().unwrap(), ..attach("api") };
+    host.attach(on("blue")).await.unwrap();
+    host.attach(on("db")).await.unwrap();
+    assert_eq!(
+        kernel.ways_back("api"),
+        BTreeSet::new(),
+        "the way out needs none, and from db nothing leaves"
+    );
+    let green = host.attach(on("green")).await.unwrap().endpoint;
+    let addresses: BTreeSet<_> = green.addresses.iter().map(|held| held.address()).collect();
+    assert_eq!((addresses.len(), kernel.ways_back("api")), (2, addresses));
+    host.detach(green.id).await.unwrap();
+    assert_eq!(kernel.ways_back("api"), BTreeSet::new());
+    assert!(kernel.has_sandbox("api"));
+}
+
+#[tokio::test]
+async fn of_a_way_back_nothing_is_left_after_a_failure_at_any_step() {
+    let (kernel, host) = start().await;
+    host.create_network(NetworkSpec::new("green".parse().unwrap())).await.unwrap();
+    host.attach(attach("api")).await.unwrap();
+    // Three steps of an endpoint, its way back, and finding the sandbox.
+    for step in 0..5 {
+        for fault in [Fault::Before, Fault::After] {
+            kernel.fail(fault(kernel.calls() + step));
+            let green = AttachSpec { network: "green".parse().unwrap(), ..attach("api") };
+            assert!(host.attach(green).await.is_err(), "{step}");
+            assert_eq!(kernel.ways_back("api"), BTreeSet::new(), "{step}");
+        }
+    }
+    host.close().await.unwrap();
+    assert!(kernel.is_empty());
 }
 
 #[test]

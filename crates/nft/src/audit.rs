@@ -3,18 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use netloft_netns::{Enterer, Netns};
+use netloft_netlink::attributes;
+use netloft_netns::Enterer;
 
 use crate::Error;
-use crate::attribute::{attributes, find, find_text, find_u32};
+use crate::attribute::{find, find_text, find_u32};
 use crate::fact::Fact;
 use crate::firewall::{Firewall, Part, elements, read_tables, tables};
 use crate::message::Message;
 use crate::object::{self, Ownership};
-use crate::session::{Rejected, Session, nft};
+use crate::session::{Session, nft};
 use crate::set::{Element, Set, Shape, describe};
 use crate::table::{NAME, Table};
-use crate::wire::NetfilterSocket;
 
 /// A difference between the tables in the kernel and what they should be. [`Firewall::establish`] mends all of them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -91,16 +91,14 @@ type Reader = fn(&Message<'_>) -> Option<(String, Vec<u8>)>;
 
 /// The same tables, made where nobody can have changed them.
 fn reference(enterer: &Enterer) -> Result<Layout, Error> {
-    let (netns, socket): (Netns, _) =
-        enterer.create_with(NetfilterSocket::open).map_err(|source| Error::Enter { source })?;
-    let socket = socket.map_err(|source| Error::Open { netns: netns.id(), source })?;
-    let mut session = Session::new(socket);
-    session.transact(tables(Ownership::Anybodys, &[])).map_err(|Rejected { error, .. }| error)?;
+    let (netns, session) = enterer.create_with(Session::open).map_err(|source| Error::Enter { source })?;
+    let mut session = session.map_err(|source| Error::Open { netns: netns.id(), source })?;
+    session.transact(tables(Ownership::Anybodys, &[])).map_err(|rejected| rejected.error)?;
     Layout::read(&mut session)
 }
 
 impl Layout {
-    fn read(session: &mut Session<NetfilterSocket>) -> Result<Self, Error> {
+    fn read(session: &mut Session) -> Result<Self, Error> {
         let mut objects = BTreeMap::new();
         for seen in read_tables(session)? {
             // A dormant table has no effect.
@@ -180,7 +178,7 @@ fn pick(told: &[u8], kinds: &[u16]) -> Vec<u8> {
 }
 
 /// The elements of a set; none if there is no such set, which the layout tells.
-fn read_elements(session: &mut Session<NetfilterSocket>, set: Set) -> Result<Vec<Element>, Error> {
+fn read_elements(session: &mut Session, set: Set) -> Result<Vec<Element>, Error> {
     let spec = set.spec();
     let name = |it: &mut crate::attribute::Writer<'_>| {
         it.text(object::TABLE_NAME, NAME).text(object::ELEMENTS_SET, spec.name);

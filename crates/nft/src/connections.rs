@@ -5,13 +5,14 @@ use std::fs::File;
 use std::net::IpAddr;
 use std::os::unix::fs::FileExt as _;
 
+use netloft_netlink::{Requests, Subject, attributes};
 use netloft_netns::{Enterer, Netns};
+use nix::libc;
 
 use crate::Error;
-use crate::attribute::{Writer, attributes, find};
-use crate::message::{ACK, Message, Requests, Subject};
-use crate::session::Session;
-use crate::wire::{NetfilterSocket, Wire};
+use crate::attribute::{Writer, find};
+use crate::message::{Message, write};
+use crate::session::{Session, open_in};
 
 /// Types of messages, in their part of netfilter (`NFNL_SUBSYS_CTNETLINK`).
 const GET: u16 = (1 << 8) | 1;
@@ -28,9 +29,6 @@ const TUPLE_ADDRESSES: u16 = 1;
 /// Families as sockets call them (`AF_INET`, `AF_INET6`), which here are the same as everywhere in netfilter.
 const IPV4: u8 = 2;
 const IPV6: u8 = 10;
-
-/// Deletions in one datagram: their answers wait in the socket until we read them.
-const BATCH_LEN_MAX: usize = 64;
 
 /// How many connections are tracked: of the namespace in which it is opened.
 const COUNT: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
@@ -64,7 +62,7 @@ const PLACES: [Place; 4] = [
 
 /// The connections that the kernel tracks in a namespace. Blocking; the kernel answers at once.
 pub struct Connections {
-    session: Session<NetfilterSocket>,
+    session: Session,
     /// Tells how many there are; absent if the kernel does not say.
     count: Option<File>,
 }
@@ -72,11 +70,8 @@ pub struct Connections {
 impl Connections {
     /// Opens a connection to the tracking of `netns`, whichever thread uses it.
     pub fn open(enterer: &Enterer, netns: &Netns) -> Result<Self, Error> {
-        let (socket, count) = enterer
-            .run(netns, || (NetfilterSocket::open(), File::open(COUNT).ok()))
-            .map_err(|source| Error::Enter { source })?;
-        let socket = socket.map_err(|source| Error::Open { netns: netns.id(), source })?;
-        Ok(Self { session: Session::new(socket), count })
+        let (session, count) = open_in(enterer, netns, || Ok((Session::open()?, File::open(COUNT).ok())))?;
+        Ok(Self { session, count })
     }
 
     /// Deletes every connection that has one of these addresses in any place, translated or not; returns how many.
@@ -97,7 +92,7 @@ impl Connections {
 }
 
 /// Deletes the connections that have one of the addresses anywhere, of `count` in all; how many.
-fn flush<W: Wire>(session: &mut Session<W>, addresses: &[IpAddr], count: usize) -> Result<usize, Error> {
+fn flush(session: &mut Session, addresses: &[IpAddr], count: usize) -> Result<usize, Error> {
     let (ipv4, ipv6): (BTreeSet<_>, BTreeSet<_>) = addresses.iter().partition(|address| address.is_ipv4());
     let mut found = BTreeSet::new();
     if count / FILTERED_COUNT_MIN >= ipv4.len() {
@@ -111,18 +106,13 @@ fn flush<W: Wire>(session: &mut Session<W>, addresses: &[IpAddr], count: usize) 
         // Not by a filter: the kernel (seen in 6.18) answers one of IPv6 with all but what it asks for.
         found.extend(list(session, IPV6, &ipv6, None)?);
     }
-    let found: Vec<_> = found.into_iter().collect();
-    let mut deleted = 0;
-    for batch in found.chunks(BATCH_LEN_MAX) {
-        deleted += delete(session, batch)?;
-    }
-    Ok(deleted)
+    delete(session, &found)
 }
 
 /// The connections of a family that have one of the addresses anywhere. The kernel is asked for those that have one in a
 /// place, if one is given; before 5.8 it lists them all nevertheless.
-fn list<W: Wire>(
-    session: &mut Session<W>,
+fn list(
+    session: &mut Session,
     family: u8,
     addresses: &BTreeSet<IpAddr>,
     filter: Option<(IpAddr, Place)>,
@@ -141,27 +131,19 @@ fn list<W: Wire>(
     Ok(found.into_iter().collect())
 }
 
-fn delete<W: Wire>(session: &mut Session<W>, connections: &[Connection]) -> Result<usize, Error> {
-    let mut requests = Requests::default();
+fn delete(session: &mut Session, connections: &BTreeSet<Connection>) -> Result<usize, Error> {
+    let mut requests = Requests::new();
     for connection in connections {
         let subject = Subject::new("delete", "a tracked connection");
-        requests.add(subject, (DELETE, ACK, connection.family, 0), |it| {
-            it.nested(ORIGINAL, |tuple| {
-                tuple.raw(&connection.original);
-            });
-            if let Some(zone) = &connection.zone {
-                it.bytes(ZONE, zone);
-            }
-            // Without it the next connection of the same addresses and ports could be hit.
-            it.bytes(ID, &connection.id);
-        });
+        let write = |payload: &mut Vec<u8>| write(payload, (connection.family, 0), |it| connection.name(it));
+        requests.add(subject, DELETE, 0, write);
     }
     let mut deleted = 0;
-    for outcome in session.exchange(requests)? {
+    for outcome in session.socket.carry_out(&mut requests, |_, _| ()) {
         match outcome {
             Ok(()) => deleted += 1,
-            Err(error) if error.is_not_found() => {}
-            Err(error) => return Err(error),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(deleted)
@@ -171,6 +153,18 @@ impl Connection {
     fn read(family: u8, attributes: &[u8]) -> Option<Self> {
         let take = |kind| find(attributes, kind).map(<[u8]>::to_vec);
         Some(Self { family, original: take(ORIGINAL)?, zone: take(ZONE), id: take(ID)? })
+    }
+
+    /// Names it to the kernel.
+    fn name(&self, writer: &mut Writer<'_>) {
+        writer.nested(ORIGINAL, |tuple| {
+            tuple.raw(&self.original);
+        });
+        if let Some(zone) = &self.zone {
+            writer.bytes(ZONE, zone);
+        }
+        // Without it the next connection of the same addresses and ports could be hit.
+        writer.bytes(ID, &self.id);
     }
 }
 

@@ -1,8 +1,8 @@
 //! What can go wrong with a firewall.
 
-use std::fmt;
 use std::io;
 
+use netloft_netlink::Refusal;
 use netloft_netns::NetnsId;
 use nix::libc;
 
@@ -28,44 +28,9 @@ pub enum Error {
         /// The kernel's answer.
         source: io::Error,
     },
-    /// The kernel refused a request. What was asked for with it was not done either.
-    #[error("cannot {operation} {object}")]
-    Refused {
-        /// What we were doing.
-        operation: &'static str,
-        /// To what.
-        object: String,
-        /// The kernel's answer.
-        source: Refusal,
-    },
-    /// The request could not be sent, or no answer came. Whether it was carried out is unknown.
-    #[error("no answer from the kernel to: {operation} {object}")]
-    Unanswered {
-        /// What we were doing.
-        operation: &'static str,
-        /// To what.
-        object: String,
-        /// What the socket said.
-        source: io::Error,
-    },
-    /// The kernel answered in a way we do not understand.
-    #[error("cannot understand the kernel's answer to: {operation} {object}")]
-    Malformed {
-        /// What we were doing.
-        operation: &'static str,
-        /// To what.
-        object: String,
-    },
-    /// A list changed under the kernel's hands each time it was read.
-    #[error("cannot {operation} {object}: interrupted {attempts} times by changes")]
-    Interrupted {
-        /// What we were doing.
-        operation: &'static str,
-        /// To what.
-        object: String,
-        /// How often it was tried.
-        attempts: u32,
-    },
+    /// A request failed. If the kernel refused it, what was asked for with it was not done either.
+    #[error(transparent)]
+    Request(#[from] netloft_netlink::Error),
     /// Another living process owns the tables.
     #[error("another process owns the tables")]
     Taken {
@@ -93,11 +58,10 @@ impl Error {
     pub fn raw_os_error(&self) -> Option<i32> {
         match self {
             Self::Enter { source } => source.raw_os_error(),
-            Self::Refused { source, .. } | Self::Taken { source, .. } => Some(source.errno()),
-            Self::Open { source, .. } | Self::Unanswered { source, .. } | Self::Events { source } => {
-                source.raw_os_error()
-            }
-            Self::Malformed { .. } | Self::Interrupted { .. } | Self::Contradiction { .. } => None,
+            Self::Request(error) => error.raw_os_error(),
+            Self::Taken { source } => Some(source.errno()),
+            Self::Open { source, .. } | Self::Events { source } => source.raw_os_error(),
+            Self::Contradiction { .. } => None,
         }
     }
 
@@ -123,14 +87,16 @@ impl Error {
     /// Whether there is more than one transaction can hold: without privilege over the machine, `net.core.wmem_max`
     /// bounds it.
     pub fn is_exhausted(&self) -> bool {
-        self.is_errno(libc::EMSGSIZE)
+        matches!(self, Self::Request(error) if error.is_exhausted())
     }
 
     /// Whether the same call may succeed if made again.
     pub fn is_retryable(&self) -> bool {
-        let unknown =
-            matches!(self, Self::Unanswered { .. } | Self::Interrupted { .. } | Self::Events { .. });
-        (unknown && !self.is_exhausted()) || self.is_errno(libc::ENOMEM) || self.is_errno(libc::ENOBUFS)
+        match self {
+            Self::Request(error) => error.is_retryable(),
+            Self::Events { .. } => true,
+            _ => self.is_errno(libc::ENOMEM) || self.is_errno(libc::ENOBUFS),
+        }
     }
 
     /// Whether something else is in the place: the same key with other data, or an interval that overlaps.
@@ -142,38 +108,3 @@ impl Error {
         self.raw_os_error() == Some(errno)
     }
 }
-
-/// Why the kernel refused a request: an error number and, often, a sentence (extended acknowledgement).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    errno: i32,
-    explanation: Option<String>,
-}
-
-impl Refusal {
-    pub(crate) fn new(errno: i32, explanation: Option<String>) -> Self {
-        Self { errno, explanation }
-    }
-
-    /// The error number, positive.
-    pub fn errno(&self) -> i32 {
-        self.errno
-    }
-
-    /// The kernel's own words.
-    pub fn explanation(&self) -> Option<&str> {
-        self.explanation.as_deref()
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        io::Error::from_raw_os_error(self.errno).fmt(f)?;
-        match &self.explanation {
-            Some(explanation) => write!(f, ": {explanation}"),
-            None => Ok(()),
-        }
-    }
-}
-
-impl std::error::Error for Refusal {}

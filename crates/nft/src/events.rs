@@ -3,13 +3,12 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use nix::libc;
+use netloft_netlink::{Heard, Listener, Protocol};
 
 use crate::attribute::find_text;
-use crate::message::{Message, messages};
+use crate::message::Message;
 use crate::object::TABLE_NAME;
 use crate::table::{NAME, Table};
-use crate::wire::EventSocket;
 
 /// Datagrams that one look reads, so that it ends while others change their tables faster than we read of it. What is
 /// left keeps the descriptor readable.
@@ -27,61 +26,56 @@ pub(crate) enum Seen {
 }
 
 /// The events of the namespace.
-pub(crate) struct Events {
-    socket: EventSocket,
-    buffer: Vec<u8>,
-}
+pub(crate) struct Events(Listener);
+
+/// The group that is told of changes to tables (`NFNLGRP_NFTABLES`).
+const GROUP: u32 = 7;
 
 impl Events {
-    pub(crate) fn new(socket: EventSocket) -> Self {
-        Self { socket, buffer: Vec::new() }
+    /// Listens in the namespace of the calling thread.
+    pub(crate) fn open() -> io::Result<Self> {
+        let events = Self(Listener::open(Protocol::NETFILTER)?);
+        events.resume()?;
+        Ok(events)
     }
 
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.0.as_fd()
     }
 
     /// Forgets what has happened, and is told of nothing until [`Events::resume`].
     pub(crate) fn pause(&mut self) -> io::Result<()> {
-        self.socket.pause()?;
-        loop {
-            match self.socket.receive(&mut self.buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.raw_os_error() != Some(libc::ENOBUFS) => return Err(error),
-                _ => {}
-            }
-        }
+        self.0.leave(GROUP)?;
+        while !matches!(self.0.read()?, Heard::Nothing) {}
+        Ok(())
     }
 
     pub(crate) fn resume(&self) -> io::Result<()> {
-        self.socket.listen()
+        self.0.join(GROUP)
     }
 
     /// Looks at what has happened since the last look. What the socket of `own_port` did does not count.
     pub(crate) fn look(&mut self, own_port: u32) -> io::Result<Seen> {
         let mut seen = Seen::Calm;
         for _ in 0..LOOK_LEN_MAX {
-            match self.socket.receive(&mut self.buffer) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
-                    if seen == Seen::Calm {
-                        seen = Seen::Lost;
+            match self.0.read()? {
+                Heard::Nothing => break,
+                Heard::Lost if seen == Seen::Calm => seen = Seen::Lost,
+                Heard::Lost => {}
+                Heard::Notices(messages) => {
+                    if messages.flatten().any(|message| concerns_us(&message, own_port)) {
+                        seen = Seen::Changed;
                     }
-                    continue;
                 }
-                Err(error) => return Err(error),
-            }
-            if messages(&self.buffer).flatten().any(|message| concerns_us(&message, own_port)) {
-                seen = Seen::Changed;
             }
         }
         Ok(seen)
     }
 }
 
-fn concerns_us(message: &Message<'_>, own_port: u32) -> bool {
-    message.port != own_port
-        && message.family().and_then(Table::from_family).is_some()
-        && find_text(message.attributes(), TABLE_NAME) == Some(NAME)
+fn concerns_us(notice: &netloft_netlink::Message<'_>, own_port: u32) -> bool {
+    let told = Message(notice.payload);
+    notice.port != own_port
+        && told.family().and_then(Table::from_family).is_some()
+        && find_text(told.attributes(), TABLE_NAME) == Some(NAME)
 }

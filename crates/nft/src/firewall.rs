@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::os::fd::BorrowedFd;
 
+use netloft_netlink::{Cause, Rejected};
 use netloft_netns::{Enterer, Netns};
 use nix::libc;
 
@@ -10,10 +11,9 @@ use crate::attribute::{find_text, find_u32, find_u64};
 use crate::events::{Events, Seen};
 use crate::fact::Fact;
 use crate::object::{self, Ownership};
-use crate::session::{Rejected, Session, Transaction, nft};
+use crate::session::{Session, Transaction, nft, open_in};
 use crate::set::{Element, Set};
 use crate::table::{NAME, Table};
-use crate::wire::{EventSocket, NetfilterSocket};
 use crate::{Error, ruleset};
 
 /// The firewall of a host: the tables of ours in its namespace. Blocking; the kernel answers at once.
@@ -23,7 +23,7 @@ use crate::{Error, ruleset};
 /// privilege change them; [`Firewall::is_disturbed`] says when somebody did.
 pub struct Firewall {
     netns: Netns,
-    pub(crate) session: Session<NetfilterSocket>,
+    pub(crate) session: Session,
     events: Events,
     /// What to ask the kernel for.
     ownership: Ownership,
@@ -52,19 +52,8 @@ impl Firewall {
     }
 
     fn open_as(ownership: Ownership, enterer: &Enterer, netns: &Netns) -> Result<Self, Error> {
-        let open = || Ok((NetfilterSocket::open()?, EventSocket::open()?));
-        let (socket, events) = enterer
-            .run(netns, open)
-            .map_err(|source| Error::Enter { source })?
-            .map_err(|source| Error::Open { netns: netns.id(), source })?;
-        Ok(Self {
-            netns: netns.clone(),
-            session: Session::new(socket),
-            events: Events::new(events),
-            ownership,
-            established: None,
-            is_disturbed: false,
-        })
+        let (session, events) = open_in(enterer, netns, || Ok((Session::open()?, Events::open()?)))?;
+        Ok(Self { netns: netns.clone(), session, events, ownership, established: None, is_disturbed: false })
     }
 
     /// The namespace in which it acts.
@@ -115,19 +104,20 @@ impl Firewall {
             let mut ends = Vec::with_capacity(delete.len());
             for fact in &delete {
                 unmake(&mut transaction, fact, &put);
-                ends.push(transaction.len());
+                ends.push(transaction.next_position());
             }
             for made in put.chunk_by(|one, other| (one.set, one.fact) == (other.set, other.fact)) {
                 let of_fact = made.iter().map(|part| &part.element);
                 object::put_elements(&mut transaction, made[0].set, &made[0].fact.to_string(), of_fact);
             }
             let Err(Rejected { position, error }) = self.session.transact(transaction) else { return Ok(()) };
+            let error = Error::from(error);
             // A fact in whose place is another one is not there, and the other stays.
-            let replaced = position.map(|position| ends.partition_point(|end| *end <= position));
-            match replaced.filter(|fact| *fact < delete.len() && error.says_taken()) {
-                Some(fact) => drop(delete.remove(fact)),
-                None => return Err(error),
+            let replaced = ends.partition_point(|end| *end <= position);
+            if position == 0 || replaced == delete.len() || !error.says_taken() {
+                return Err(error);
             }
+            delete.remove(replaced);
         }
     }
 
@@ -161,7 +151,7 @@ impl Firewall {
     /// If so many come that the kernel drops some, the tables themselves are looked at; where they are not owned, that
     /// cannot show all that may have happened, and counts as a disturbance.
     pub fn is_disturbed(&mut self) -> Result<bool, Error> {
-        let seen = self.events.look(self.session.wire().port());
+        let seen = self.events.look(self.session.socket.port());
         match seen.map_err(|source| Error::Events { source })? {
             Seen::Calm => {}
             Seen::Changed => self.is_disturbed |= self.established.is_some(),
@@ -202,7 +192,7 @@ pub(crate) struct SeenTable {
     pub(crate) is_dormant: bool,
 }
 
-pub(crate) fn read_tables(session: &mut Session<NetfilterSocket>) -> Result<Vec<SeenTable>, Error> {
+pub(crate) fn read_tables(session: &mut Session) -> Result<Vec<SeenTable>, Error> {
     let get = (nft(object::GET_TABLE), 0);
     session.dump(
         ("list", "tables"),
@@ -280,15 +270,15 @@ const MESSAGES_PER_TABLE: usize = 3;
 
 /// Whether the kernel does not know owners, or not those whose tables survive them (before Linux 5.12 and 6.9).
 fn refuses_owners(rejected: &Rejected) -> bool {
-    let about_table = rejected.position.is_some_and(|it| it < MESSAGES_PER_TABLE * Table::ALL.len());
-    about_table && [libc::EOPNOTSUPP, libc::EINVAL].into_iter().any(|errno| rejected.error.is_errno(errno))
+    (1..=MESSAGES_PER_TABLE * Table::ALL.len()).contains(&rejected.position)
+        && matches!(rejected.error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EINVAL))
 }
 
 /// Says so if a table is not ours to change.
 fn taken(Rejected { position, error }: Rejected) -> Error {
-    match (position, error) {
-        (Some(_), Error::Refused { source, .. }) if source.errno() == libc::EPERM => Error::Taken { source },
-        (_, error) => error,
+    match error.cause {
+        Cause::Refused(source) if position > 0 && source.errno() == libc::EPERM => Error::Taken { source },
+        cause => Error::Request(netloft_netlink::Error { cause, ..error }),
     }
 }
 

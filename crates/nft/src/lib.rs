@@ -67,11 +67,10 @@ mod ruleset;
 mod session;
 mod set;
 mod table;
-mod wire;
 
 pub use audit::Difference;
 pub use connections::Connections;
-pub use error::{Error, Refusal};
+pub use error::Error;
 pub use fact::{Bridge, Fact, Guard, Publication};
 pub use firewall::Firewall;
 pub use policy::{DefaultDeny, Traffic};

@@ -2,9 +2,10 @@
 
 use std::borrow::Borrow;
 
+use netloft_netlink::{APPEND, CREATE, Subject};
+
 use crate::attribute::Writer;
 use crate::chain::{Chain, Rule};
-use crate::message::{APPEND, CREATE, Subject};
 use crate::session::Transaction;
 use crate::set::{Element, Set, Shape, display_type, fields_len};
 use crate::table::{NAME, Table};

@@ -16,7 +16,8 @@ pub enum Command {
         /// How long the session lives without being renewed, from
         /// [`SESSION_TTL_MIN`](netloft_types::limits::SESSION_TTL_MIN) to
         /// [`SESSION_TTL_MAX`](netloft_types::limits::SESSION_TTL_MAX). `None` is for a program that embeds
-        /// the store and lives and dies with it: such a session ends only when it is closed.
+        /// the store and lives and dies with it: such a session ends when it is closed, or when the store is
+        /// opened again.
         ttl: Option<Duration>,
     },
     /// Keeps a session alive for another time to live, counted from now.

@@ -2,7 +2,10 @@
 
 use netloft_types::{InstanceId, Invalid};
 
-/// Why a store did not do what it was asked to do. A refused command changed nothing.
+use crate::embedded::DiskFault;
+
+/// Why a store did not do what it was asked to do. A refused command changed nothing; only of one that met a
+/// failing disk this is not known before the store is opened again.
 ///
 /// No variant names a session: whoever knows the id of a session can end it, and errors are logged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,6 +33,17 @@ pub enum Error {
     /// A value breaks a rule of the vocabulary.
     #[error(transparent)]
     Invalid(#[from] Invalid),
+    /// The disk of the store is full. What needs no room, or makes some, is still done.
+    #[error("the disk of the registry is full")]
+    DiskFull,
+    /// The disk of the store failed. Whether the command was carried out shows when the store is opened again; until
+    /// then it changes nothing more, and what it answers to reads is what was on the disk before.
+    #[error("the disk of the registry failed; it takes no changes until it is started again")]
+    DiskFailed {
+        /// How it failed.
+        #[source]
+        fault: DiskFault,
+    },
     /// A bound on memory is reached. It is an option of the store.
     #[error("limit {limit} = {max} is reached")]
     Exhausted {
@@ -56,9 +70,15 @@ impl Error {
         matches!(self, Self::Invalid(_))
     }
 
-    /// Whether a limit is reached; the same command may succeed once others have gone.
+    /// Whether a limit is reached, or the disk is full; the same command may succeed once others have gone.
     pub fn is_exhausted(&self) -> bool {
-        matches!(self, Self::Exhausted { .. })
+        matches!(self, Self::Exhausted { .. } | Self::DiskFull)
+    }
+
+    /// Whether the store cannot do it now, whatever the command. Unlike every other refused command, this one may
+    /// have been carried out.
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self, Self::DiskFailed { .. })
     }
 }
 

@@ -29,10 +29,12 @@
 //! ```
 //!
 //! A store is made of two parts that know nothing of each other: [`State`] decides what a command changes,
-//! and [`Feed`] publishes changes to readers. [`MemoryStore`] joins them by a function call; a durable store
-//! puts a disk between them. Whatever a store is made of, it passes [`testing::conformance`].
+//! and [`Feed`] publishes changes to readers. [`MemoryStore`] joins them by a function call; [`EmbeddedStore`]
+//! puts a disk between them, so that what was answered outlives the process. Whatever a store is made of, it
+//! passes [`testing::conformance`].
 
 mod command;
+pub mod embedded;
 mod error;
 mod memory;
 mod state;
@@ -42,6 +44,7 @@ mod view;
 mod watch;
 
 pub use command::{Change, Command, Delta};
+pub use embedded::{EmbeddedOptions, EmbeddedStore};
 pub use error::{Closed, Error};
 pub use memory::MemoryStore;
 pub use state::{Expired, Limits, State};

@@ -152,7 +152,7 @@ async fn expire(shared: Arc<Shared>) {
 /// Above every revision of an earlier process, as long as none made more than a million changes a second and
 /// the clock did not go back by more than that process lived. It stays below 2^53 until the year 2255, so
 /// that JSON readers keep it exact.
-fn first_revision() -> Revision {
+pub(crate) fn first_revision() -> Revision {
     let age = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Revision::new(u64::try_from(age.as_micros()).unwrap_or_default())
 }

@@ -6,9 +6,13 @@
 //! Time only ever ends a session in [`State::expire_next`], never as a side effect of a command. A renewal
 //! that comes late but before the store noticed is therefore honoured: when in doubt, the living win.
 
+mod kept;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
+
+pub(crate) use self::kept::{Contents, Unfit};
 
 use netloft_types::limits::{SESSION_TTL_MAX, SESSION_TTL_MIN};
 use netloft_types::{Instance, InstanceId, Invalid, Patch, Revision, SessionId};

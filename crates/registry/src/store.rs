@@ -29,7 +29,8 @@ pub const EXPIRY_DELAY_MAX: Duration = Duration::from_secs(1);
 /// never ahead, filter exact. [`Watch`] spells them out, and [`testing`](crate::testing) checks them.
 ///
 /// A session ends no earlier than its time to live after its last renewal, and no later than
-/// [`EXPIRY_DELAY_MAX`] after that.
+/// [`EXPIRY_DELAY_MAX`] after that. A store that outlives its process counts its opening as a renewal, and may add a
+/// grace to it.
 pub trait Store: Send + Sync + 'static {
     /// Carries out a command.
     ///

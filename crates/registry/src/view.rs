@@ -8,7 +8,7 @@
 //! service looks only at changes of that service, and has missed none merely because the ring has turned
 //! over since.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 
 use netloft_types::{Instance, InstanceId, Query, Revision, ServiceName, Update};
@@ -69,6 +69,38 @@ impl View {
             everything: Scope::new(start),
             services: BTreeMap::new(),
         }
+    }
+
+    /// A view of what was published by another one, as if it were the same: `instances` and the `history` that
+    /// led to them, of which the last change before is at `lost`.
+    pub(crate) fn resume(
+        at: Revision,
+        instances: &[Arc<Instance>],
+        history: Vec<Change>,
+        lost: Revision,
+        history_len_max: usize,
+    ) -> Self {
+        let mut view = Self { at, ..Self::new(lost, history_len_max) };
+        let by_id = |instance: &Arc<Instance>| (instance.id.clone(), Arc::clone(instance));
+        view.everything.instances = instances.iter().map(by_id).collect();
+        // Whole maps from sorted parts: instance by instance, it would be most of the time that a store with many
+        // of them takes to open.
+        let mut by_service: HashMap<&ServiceName, Vec<&Arc<Instance>>> = HashMap::new();
+        for instance in instances {
+            by_service.entry(&instance.service).or_default().push(instance);
+        }
+        for (service, instances) in by_service {
+            view.service_mut(service).instances = instances.into_iter().map(by_id).collect();
+        }
+        for change in history.into_iter().map(Arc::new) {
+            view.history_len += change.deltas.len();
+            view.everything.record(&change);
+            for service in change.services() {
+                view.service_mut(service).record(&change);
+            }
+        }
+        view.trim();
+        view
     }
 
     pub(crate) fn get(&self, id: &InstanceId) -> Option<Arc<Instance>> {

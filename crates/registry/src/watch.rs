@@ -56,6 +56,24 @@ impl Feed {
         }
     }
 
+    /// Makes a feed that goes on where one before ended, at the revision `at`: with its `instances`, and with so
+    /// much of the `history` behind it as is still known. The last change before that is at `lost`.
+    pub(crate) fn resume(
+        at: Revision,
+        instances: &[Arc<Instance>],
+        history: Vec<Change>,
+        lost: Revision,
+        options: &FeedOptions,
+    ) -> Self {
+        let view = View::resume(at, instances, history, lost, options.history_len_max);
+        Self { view: Arc::new(RwLock::new(view)), watchers_max: options.watchers_max }
+    }
+
+    /// The revision of the last change that was published.
+    pub(crate) fn revision(&self) -> Revision {
+        self.read().at
+    }
+
     /// Makes a change visible to all readers at once, and wakes the watchers that may care.
     ///
     /// # Panics

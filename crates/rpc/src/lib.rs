@@ -23,6 +23,7 @@
 //! There is no authentication: whoever can connect can register anything and read everything. Listen on
 //! loopback, on a unix socket, or where only friends are. What one peer can cost is bounded; see [`limits`].
 
+mod directory;
 mod error;
 mod incoming;
 pub mod limits;
@@ -34,9 +35,10 @@ mod signal;
 pub mod status;
 mod stream;
 
+pub use directory::{run_directory, state_directory};
 pub use error::Error;
 pub use incoming::Peer;
-pub use listen::{Listener, SocketAccess, run_directory};
+pub use listen::{Listener, SocketAccess};
 pub use phase::Phases;
-pub use server::{Server, ServerOptions, serve};
+pub use server::{CHANGES, Server, ServerOptions, serve};
 pub use signal::shutdown_requested;

@@ -15,17 +15,6 @@ use tracing::info;
 use crate::Error;
 use crate::incoming::{Peer, Socket};
 
-/// The directory of this user's sockets: `/run/netloft` for root, `netloft` in `$XDG_RUNTIME_DIR` for others. None if
-/// that is not set: anywhere else somebody could be there before us.
-pub fn run_directory() -> Option<PathBuf> {
-    let directory = if nix::unistd::geteuid().is_root() {
-        PathBuf::from("/run")
-    } else {
-        PathBuf::from(std::env::var_os("XDG_RUNTIME_DIR").filter(|directory| !directory.is_empty())?)
-    };
-    Some(directory.join("netloft"))
-}
-
 /// Connections that wait to be accepted; the kernel caps it at `net.core.somaxconn`, 4,096 by default.
 const BACKLOG: u32 = 1_024;
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use netloft_proto::DESCRIPTORS;
 use netloft_proto::registry::v1::registry_server::RegistryServer;
 use netloft_registry::Store;
+use netloft_registry::embedded::Condition;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::sleep;
 use tonic::body::Body;
@@ -46,15 +47,19 @@ pub struct Server {
     options: ServerOptions,
     routes: RoutesBuilder,
     names: Vec<&'static str>,
+    condition: Option<watch::Receiver<Condition>>,
     phase: watch::Sender<Phase>,
     phases: Phases,
 }
+
+/// The name under which `grpc.health.v1` tells whether a store takes changes; see [`Server::condition`].
+pub const CHANGES: &str = "netloft.registry.v1.Registry/changes";
 
 impl Server {
     /// Makes a server without services.
     pub fn new(options: ServerOptions) -> Self {
         let (phase, phases) = Phases::start();
-        Self { options, routes: Routes::builder(), names: Vec::new(), phase, phases }
+        Self { options, routes: Routes::builder(), names: Vec::new(), condition: None, phase, phases }
     }
 
     /// Serves `store` as `netloft.registry.v1.Registry`.
@@ -64,6 +69,14 @@ impl Server {
             .max_decoding_message_size(REQUEST_LEN_MAX)
             .max_encoding_message_size(ANSWER_LEN_MAX);
         self.service(service)
+    }
+
+    /// Tells by `grpc.health.v1`, under the name [`CHANGES`], whether the store takes changes. The registry itself is
+    /// called serving all the while: it answers.
+    #[must_use]
+    pub fn condition(mut self, condition: watch::Receiver<Condition>) -> Self {
+        self.condition = Some(condition);
+        self
     }
 
     /// Serves another service, within the same [`limits`]: a call that is not answered in time is dropped where it
@@ -103,13 +116,15 @@ impl Server {
         listeners: Vec<Listener>,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), Error> {
-        let Self { options, mut routes, names, phase, phases } = self;
+        let Self { options, mut routes, mut names, condition, phase, phases } = self;
         let (health, health_service) = tonic_health::server::health_reporter();
         for name in &names {
             health.set_service_status(name, ServingStatus::Serving).await;
         }
         routes.add_service(health_service);
         add_reflection(&mut routes, &names);
+        names.extend(condition.is_some().then_some(CHANGES));
+        let telling = tell_condition(condition, health.clone());
 
         let slots = Arc::new(Semaphore::new(options.connections_max as usize));
         let accepted = incoming(listeners, Arc::clone(&slots), phases.clone());
@@ -128,6 +143,7 @@ impl Server {
         };
         let served = tokio::select! {
             served = serving => served.map_err(Error::Serve),
+            never = telling => match never {},
             () = drained => {
                 warn!(drain = ?options.drain, "connections are still open; cutting them");
                 Ok(())
@@ -152,6 +168,23 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
     Server::new(options).registry(store).run(vec![listener], shutdown).await
+}
+
+/// Tells, as long as the server runs, whether the store takes changes.
+async fn tell_condition(condition: Option<watch::Receiver<Condition>>, health: HealthReporter) -> Infallible {
+    if let Some(mut condition) = condition {
+        loop {
+            let status = match *condition.borrow_and_update() {
+                Condition::Writing => ServingStatus::Serving,
+                _ => ServingStatus::NotServing,
+            };
+            health.set_service_status(CHANGES, status).await;
+            if condition.changed().await.is_err() {
+                break;
+            }
+        }
+    }
+    std::future::pending().await
 }
 
 /// Tells those who watch the health, and then ends their watches, which have no end of their own.

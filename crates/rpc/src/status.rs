@@ -19,6 +19,10 @@ pub fn of(error: &Error) -> Status {
         Status::already_exists(text)
     } else if error.is_exhausted() {
         Status::resource_exhausted(text)
+    } else if error.is_unavailable() {
+        // What failed is not the caller's fault, and why it did tells an operator whom to call.
+        let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
+        Status::unavailable(text + &cause.unwrap_or_default())
     } else {
         // Not the caller's fault, so the details are for our log and not for the caller.
         error!(%error, "store failed");

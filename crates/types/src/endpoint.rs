@@ -8,7 +8,7 @@ use std::str::FromStr;
 use crate::name::through_text;
 use crate::{
     Dns, EndpointId, InstanceId, InterfaceName, Invalid, MacAddr, Mtu, NetworkName, PublishedPort,
-    SandboxName, Segment,
+    ReadyCount, SandboxName, Segment,
 };
 
 /// A network of a host.
@@ -27,6 +27,9 @@ pub struct Network {
     pub internal: bool,
     /// Whether its sandboxes may connect to services of the host itself.
     pub host_access: bool,
+    /// How many of its endpoints are kept ready.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub ready: ReadyCount,
 }
 
 impl Network {

@@ -38,7 +38,7 @@ pub use id::{EndpointId, InstanceId, SessionId};
 pub use instance::{Health, Instance, Lifecycle, Locality, Metadata, Tag, Tags, Weight};
 pub use invalid::Invalid;
 pub use name::{InterfaceName, NetworkName, SandboxName, ServiceName};
-pub use network::{DriverSpec, Mtu, NetworkSpec, Segment};
+pub use network::{DriverSpec, Mtu, NetworkSpec, ReadyCount, Segment};
 pub use patch::Patch;
 pub use publish::{PortRange, Protocol, PublishSpec, PublishedPort};
 pub use query::{HealthFilter, LifecycleFilter, Query};

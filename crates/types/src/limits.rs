@@ -30,6 +30,8 @@ pub const WEIGHT_MAX: u16 = u16::MAX;
 pub const SESSION_TTL_MIN: Duration = Duration::from_secs(1);
 /// The longest time to live of a session.
 pub const SESSION_TTL_MAX: Duration = Duration::from_hours(24);
+/// Endpoints of a network that are kept ready: a bridge has 1,023 ports.
+pub const READY_COUNT_MAX: u32 = 1_000;
 /// Characters of a refused value that an error message repeats.
 pub const ECHO_LEN_MAX: usize = 64;
 /// Bytes of text in the largest possible instance: all of the above together.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
+use crate::limits::READY_COUNT_MAX;
 use crate::{InterfaceName, Invalid, NetworkName, Subnet};
 
 /// A network that is wanted.
@@ -35,10 +36,13 @@ pub struct NetworkSpec {
     pub internal: bool,
     /// Whether its sandboxes may connect to services of the host itself.
     pub host_access: bool,
+    /// How many endpoints are kept ready for sandboxes that ask for nothing in particular. Only a bridge has any.
+    pub ready: ReadyCount,
 }
 
 impl NetworkSpec {
-    /// A network of which nothing but the name is chosen: a bridge, with a way out, and closed towards the host.
+    /// A network of which nothing but the name is chosen: a bridge, with a way out, closed towards the host, with nothing
+    /// kept ready.
     pub fn new(name: NetworkName) -> Self {
         Self {
             name,
@@ -48,6 +52,7 @@ impl NetworkSpec {
             mtu: None,
             internal: false,
             host_access: false,
+            ready: ReadyCount::NONE,
         }
     }
 }
@@ -255,6 +260,55 @@ impl fmt::Display for Mtu {
     }
 }
 
+/// How many endpoints of a network are kept ready, made before anybody asks for them: 0 to 1,000. None by default.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(into = "u32", try_from = "u32"))]
+pub struct ReadyCount(u32);
+
+impl ReadyCount {
+    /// None: whatever is asked for is made on the spot.
+    pub const NONE: Self = Self(0);
+
+    /// The number of endpoints.
+    pub const fn number(self) -> u32 {
+        self.0
+    }
+}
+
+impl TryFrom<u32> for ReadyCount {
+    type Error = Invalid;
+
+    fn try_from(number: u32) -> Result<Self, Self::Error> {
+        if number <= READY_COUNT_MAX { Ok(Self(number)) } else { Err(invalid_ready_count(number)) }
+    }
+}
+
+impl From<ReadyCount> for u32 {
+    fn from(count: ReadyCount) -> Self {
+        count.number()
+    }
+}
+
+impl FromStr for ReadyCount {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let number: u32 = text.parse().map_err(|_| invalid_ready_count(text))?;
+        Self::try_from(number)
+    }
+}
+
+impl fmt::Display for ReadyCount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+fn invalid_ready_count(value: impl fmt::Display) -> Invalid {
+    Invalid::new("ready", value, format!("must be a number of endpoints from 0 to {READY_COUNT_MAX}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -315,6 +369,15 @@ mod tests {
         assert_eq!("1280".parse::<Mtu>().unwrap().bytes(), 1280);
         for bad in ["1279", "65536", "", "-1", "9k"] {
             assert!(bad.parse::<Mtu>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn more_is_not_kept_ready_than_a_bridge_can_have() {
+        assert_eq!("1000".parse::<ReadyCount>().unwrap().number(), 1_000);
+        assert_eq!("0".parse::<ReadyCount>().unwrap(), ReadyCount::NONE);
+        for bad in ["1001", "-1", "", "many"] {
+            assert_eq!(bad.parse::<ReadyCount>().unwrap_err().field(), "ready", "{bad}");
         }
     }
 

@@ -33,6 +33,7 @@ pub fn network_spec(request: wire::CreateNetworkRequest) -> Result<NetworkSpec, 
         mtu: request.mtu.map(Mtu::try_from).transpose()?,
         internal: request.internal,
         host_access: request.host_access,
+        ready: request.ready.try_into()?,
     })
 }
 
@@ -51,6 +52,7 @@ pub fn network(wire: wire::Network) -> Result<Network, Invalid> {
         mtu: wire.mtu.map(Mtu::try_from).transpose()?,
         internal: wire.internal,
         host_access: wire.host_access,
+        ready: wire.ready.try_into()?,
     })
 }
 

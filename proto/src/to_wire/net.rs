@@ -32,6 +32,7 @@ pub fn network_spec(spec: &NetworkSpec) -> wire::CreateNetworkRequest {
         ipv6: spec.ipv6,
         internal: spec.internal,
         host_access: spec.host_access,
+        ready: spec.ready.into(),
     }
 }
 
@@ -56,6 +57,7 @@ pub fn network(network: &Network) -> wire::Network {
         parent,
         internal: network.internal,
         host_access: network.host_access,
+        ready: network.ready.into(),
     }
 }
 

@@ -32,8 +32,12 @@ pub(crate) enum Kind {
     InProcess,
     /// The same when the stock is used up.
     UsedUp,
+    /// Ours, called in this process, with so many endpoints kept ready.
+    Ready(u16),
     /// Ours, through the socket of the agent.
     Daemon,
+    /// The same, with so many endpoints kept ready.
+    DaemonReady(u16),
     Ip,
     Cni,
     NetavarkDebian,
@@ -63,7 +67,9 @@ impl Kind {
             Self::FloorIpv6 => "plain bridge with IPv6 on",
             Self::InProcess => "netloft in process",
             Self::UsedUp => "netloft in process, stock used up",
+            Self::Ready(_) => "netloft in process, kept ready",
             Self::Daemon => "netloftd",
+            Self::DaemonReady(_) => "netloftd, kept ready",
             Self::Ip => "ip, a process a step",
             Self::Cni => "CNI bridge+portmap+firewall",
             Self::NetavarkDebian => "netavark of Debian",
@@ -147,6 +153,11 @@ pub(crate) trait Worker: Send {
     }
 
     fn attach(&mut self, order: Order) -> Result<()>;
+
+    /// Attaches several: all of them at once, if it can.
+    fn attach_all(&mut self, orders: &[Order]) -> Result<()> {
+        orders.iter().try_for_each(|order| self.attach(*order))
+    }
 
     fn detach(&mut self, order: Order) -> Result<()>;
 
@@ -276,9 +287,11 @@ fn workers(kind: Kind, count: usize, place: &Arc<Place>) -> Result<Vec<Box<dyn W
         Kind::FloorReady => Floor::workers(place, count, Namespaces::Ready, Ipv6::Off),
         Kind::FloorMade => Floor::workers(place, count, Namespaces::Made, Ipv6::Off),
         Kind::FloorIpv6 => Floor::workers(place, count, Namespaces::Made, Ipv6::On),
-        Kind::InProcess => InProcess::workers(place, count, 0),
-        Kind::UsedUp => InProcess::workers(place, count, InProcess::STOCK),
-        Kind::Daemon => Daemon::workers(place, count),
+        Kind::InProcess => InProcess::workers(place, count, 0, 0),
+        Kind::UsedUp => InProcess::workers(place, count, InProcess::STOCK, 0),
+        Kind::Ready(ready) => InProcess::workers(place, count, 0, ready),
+        Kind::Daemon => Daemon::workers(place, count, 0),
+        Kind::DaemonReady(ready) => Daemon::workers(place, count, ready),
         Kind::Ip => Ip::workers(place, count),
         Kind::Cni => Cni::workers(place, count),
         Kind::NetavarkDebian => {

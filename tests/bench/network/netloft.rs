@@ -23,10 +23,11 @@ use crate::contender::{Order, Place, Port, Worker};
 const NETWORK: &str = "blue";
 const SUBNET: &str = "10.89.0.0/16";
 
-/// What is wanted: `blue`, as wide as the networks of the others.
-fn blue() -> Result<NetworkSpec> {
-    let segment = Segment::new(SUBNET.parse()?)?;
-    Ok(NetworkSpec { segments: vec![segment], ..NetworkSpec::new(NETWORK.parse()?) })
+/// What is wanted: `blue`, as wide as the networks of the others, with so many endpoints kept ready.
+fn blue(ready: u16) -> Result<NetworkSpec> {
+    let segments = vec![Segment::new(SUBNET.parse()?)?];
+    let ready = u32::from(ready).try_into()?;
+    Ok(NetworkSpec { segments, ready, ..NetworkSpec::new(NETWORK.parse()?) })
 }
 
 fn attach_spec(order: Order) -> Result<AttachSpec> {
@@ -55,10 +56,15 @@ impl InProcess {
     /// The first slot of those that use up the stock.
     const BEFORE: u16 = 2_800;
 
-    pub(crate) fn workers(place: &Arc<Place>, count: usize, before: u16) -> Result<Vec<Box<dyn Worker>>> {
+    pub(crate) fn workers(
+        place: &Arc<Place>,
+        count: usize,
+        before: u16,
+        ready: u16,
+    ) -> Result<Vec<Box<dyn Worker>>> {
         let options = HostOptions { netns: Some(place.host.clone()), ..HostOptions::default() };
         let host = Host::open(options)?;
-        Builder::new_current_thread().build()?.block_on(host.create_network(blue()?))?;
+        Builder::new_current_thread().build()?.block_on(host.create_network(blue(ready)?))?;
         let worker = |_| {
             let runtime = Builder::new_current_thread().build()?;
             let worker = Self { runtime, host: host.clone(), endpoints: HashMap::new(), before };
@@ -85,6 +91,14 @@ impl Worker for InProcess {
         Ok(())
     }
 
+    fn attach_all(&mut self, orders: &[Order]) -> Result<()> {
+        let call = |spec| {
+            let host = self.host.clone();
+            async move { Ok(host.attach(spec).await?.endpoint.id) }
+        };
+        self.runtime.block_on(attach_all(orders, &mut self.endpoints, call))
+    }
+
     fn detach(&mut self, order: Order) -> Result<()> {
         let id = self.endpoints.remove(&order).context("it is attached")?;
         Ok(self.runtime.block_on(self.host.detach(id))?)
@@ -103,6 +117,27 @@ impl Worker for InProcess {
     fn finish(&mut self) -> Result<()> {
         self.orders_before().try_for_each(|order| self.detach(order))
     }
+}
+
+/// Attaches at once whatever is called for; keeps what was, and tells of the first that was not.
+async fn attach_all<C>(
+    orders: &[Order],
+    endpoints: &mut HashMap<Order, EndpointId>,
+    call: impl Fn(AttachSpec) -> C,
+) -> Result<()>
+where
+    C: Future<Output = Result<EndpointId>> + Send + 'static,
+{
+    let specs = orders.iter().map(|order| attach_spec(*order)).collect::<Result<Vec<_>>>()?;
+    let calls: Vec<_> = specs.into_iter().map(|spec| tokio::spawn(call(spec))).collect();
+    let mut outcome = Ok(());
+    for (order, call) in orders.iter().zip(calls) {
+        match call.await? {
+            Ok(endpoint) => drop(endpoints.insert(*order, endpoint)),
+            Err(error) => outcome = outcome.and(Err(error)),
+        }
+    }
+    outcome
 }
 
 /// A running agent.
@@ -129,9 +164,9 @@ impl Agent {
         Ok(runtime.block_on(client.attachments(None))?.len())
     }
 
-    pub(crate) fn create_network(&self) -> Result<()> {
+    pub(crate) fn create_network(&self, ready: u16) -> Result<()> {
         let (runtime, client) = self.client()?;
-        runtime.block_on(client.create_network(&blue()?))?;
+        runtime.block_on(client.create_network(&blue(ready)?))?;
         Ok(())
     }
 
@@ -152,9 +187,9 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    pub(crate) fn workers(place: &Place, count: usize) -> Result<Vec<Box<dyn Worker>>> {
+    pub(crate) fn workers(place: &Place, count: usize, ready: u16) -> Result<Vec<Box<dyn Worker>>> {
         let agent = Arc::new(Agent::start(place)?);
-        agent.create_network()?;
+        agent.create_network(ready)?;
         (0..count).map(|_| Ok(Box::new(Self::connect(&agent)?) as Box<dyn Worker>)).collect()
     }
 
@@ -165,12 +200,26 @@ impl Daemon {
 }
 
 impl Worker for Daemon {
+    fn prepare(&mut self, _: &[Order]) -> Result<()> {
+        // Between calls nobody answers the agent's pings, so that it hangs up in a long pause.
+        drop(self.runtime.block_on(self.client.networks()));
+        Ok(())
+    }
+
     fn attach(&mut self, order: Order) -> Result<()> {
         let spec = attach_spec(order)?;
         let attach = self.client.attach(&spec, None, Lifetime::UntilDetached);
         let attachment = self.runtime.block_on(attach)?;
         self.endpoints.insert(order, attachment.endpoint.id);
         Ok(())
+    }
+
+    fn attach_all(&mut self, orders: &[Order]) -> Result<()> {
+        let call = |spec| {
+            let client = self.client.clone();
+            async move { Ok(client.attach(&spec, None, Lifetime::UntilDetached).await?.endpoint.id) }
+        };
+        self.runtime.block_on(attach_all(orders, &mut self.endpoints, call))
     }
 
     fn detach(&mut self, order: Order) -> Result<()> {

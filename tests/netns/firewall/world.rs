@@ -54,6 +54,9 @@ impl World {
         run(&lan, "ip link set lan1 up");
         run(&lan, "ip route add 10.0.0.0/8 via 192.0.2.1");
         run(&lan, "ip route add fd00::/8 via 2001:db8::1");
+        // To read a link has the kernel catch up with it; until then it drops packets.
+        run(&host.netns, "ip link show lan0");
+        run(&lan, "ip link show lan1");
         Self { host, firewall, facts: BTreeSet::new(), lan }
     }
 
@@ -97,6 +100,7 @@ impl World {
         let gateways = [format!("10.{network}.0.1"), format!("fd00:{network}::1")];
         let [with_prefix, gateways] = [&with_prefix, &gateways].map(|it| it.each_ref().map(String::as_str));
         self.host.configure(&netns, &inside_spec(veth, &with_prefix, &gateways, Ipv6::On)).unwrap();
+        self.host.conn.open_port(bridge, veth.host).unwrap();
         let addresses = addresses.map(|text| text.parse().unwrap());
         let guard = Guard { mac: mac_after(port.as_str()), port, addresses: addresses.to_vec() };
         let guard = Fact::Guard(guard);

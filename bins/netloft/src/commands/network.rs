@@ -1,7 +1,7 @@
 //! `netloft network`.
 
 use anyhow::{bail, ensure};
-use netloft_types::{Driver, DriverSpec, Network, NetworkSpec, Segment};
+use netloft_types::{Driver, DriverSpec, Network, NetworkSpec, ReadyCount, Segment};
 
 use super::agent;
 use crate::args::{Common, DriverKind, NetworkCommand, NetworkCreateArgs};
@@ -44,6 +44,7 @@ fn network_spec(args: NetworkCreateArgs) -> anyhow::Result<NetworkSpec> {
         mtu: args.mtu,
         internal: args.internal,
         host_access: args.host_access,
+        ready: args.ready.unwrap_or_default(),
     })
 }
 
@@ -56,6 +57,14 @@ pub(crate) fn made_of(network: &Network) -> [String; 2] {
     }
 }
 
+/// What was chosen for a network that the other columns do not show.
+fn choices(network: &Network) -> impl Iterator<Item = String> {
+    let internal = network.internal.then(|| "internal".to_owned());
+    let host_access = network.host_access.then(|| "host-access".to_owned());
+    let ready = (network.ready > ReadyCount::NONE).then(|| format!("ready={}", network.ready));
+    [internal, host_access, ready].into_iter().flatten()
+}
+
 /// Prints networks.
 pub(crate) fn show(networks: &[Network], common: &Common) -> anyhow::Result<()> {
     if common.json {
@@ -63,7 +72,6 @@ pub(crate) fn show(networks: &[Network], common: &Common) -> anyhow::Result<()> 
     }
     let rows = networks.iter().map(|network| {
         let [driver, link] = made_of(network);
-        let choices = [("internal", network.internal), ("host-access", network.host_access)];
         [
             network.name.to_string(),
             driver,
@@ -71,7 +79,7 @@ pub(crate) fn show(networks: &[Network], common: &Common) -> anyhow::Result<()> 
             output::list(network.segments.iter().map(Segment::subnet)),
             output::list(network.segments.iter().map(Segment::gateway)),
             network.mtu.map_or_else(|| "-".to_owned(), |mtu| mtu.to_string()),
-            output::list(choices.iter().filter(|(_, is_chosen)| *is_chosen).map(|(name, _)| name)),
+            output::list(choices(network)),
         ]
     });
     let headings = ["NETWORK", "DRIVER", "LINK", "SUBNETS", "GATEWAYS", "MTU", "OPTIONS"];

@@ -81,6 +81,10 @@ async fn call_service(
     balanced.ready(PATIENCE).await?;
     let mut ticks = interval(Duration::from_secs(1) / rate);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // Who is there before those it calls waits for the first of them.
+    while balanced.candidates().next().is_none() {
+        ticks.tick().await;
+    }
     let mut reported = Instant::now();
     loop {
         ticks.tick().await;

@@ -10,7 +10,7 @@ use netloft_types::{
     PublishedPort, Segment,
 };
 
-use super::{Driver, configure_inside, ipv6, on_link};
+use super::{Driver, PROTOCOL, configure, ipv6, on_link};
 use crate::plan::{Plan, Step, Veth};
 use crate::record::{EndpointRecord, hash};
 
@@ -21,9 +21,6 @@ use crate::record::{EndpointRecord, hash};
 /// and container networks put in front of it, from 500 upwards. A rule of an administrator that is to let something
 /// through has room in between.
 pub(crate) const PROHIBITION_PRIORITY: u32 = 110;
-
-/// What tells our rules from others: a number that no routing daemon has in `rt_protos` of iproute2.
-pub(crate) const PROTOCOL: u8 = 110;
 
 pub(super) struct Bridge;
 
@@ -79,7 +76,7 @@ impl Driver for Bridge {
         let bandwidth = endpoint.bandwidth;
         let limit = bandwidth.is_limited().then_some(Step::Limit { host_link, bandwidth });
         // The guard stands before there is anything to guard.
-        Plan::new([admit, create].into_iter().chain(limit).chain([configure_inside(network, endpoint)]))
+        Plan::new([admit, create].into_iter().chain(limit).chain(configure(network, endpoint)))
     }
 
     fn endpoint_facts(&self, endpoint: &EndpointRecord) -> Vec<Fact> {

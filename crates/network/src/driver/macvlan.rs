@@ -4,10 +4,12 @@
 //! lets the host itself and these links not reach each other, there is no end on the host for the guard to stand at, and
 //! nothing is published: whoever is on the link reaches the sandbox directly.
 
+use std::iter;
+
 use netloft_nft::Fact;
 use netloft_types::{Driver as Kind, EndpointId, InterfaceName, Network};
 
-use super::{Driver, configure_inside};
+use super::{Driver, configure};
 use crate::plan::{self, Plan, Step};
 use crate::record::EndpointRecord;
 
@@ -26,17 +28,15 @@ impl Driver for Macvlan {
         let Kind::Macvlan { parent } = &network.driver else {
             unreachable!("a network is planned by the driver it is made of");
         };
-        Plan::new([
-            Step::CreateMacvlan(plan::Macvlan {
-                endpoint: endpoint.id,
-                parent: parent.clone(),
-                sandbox: endpoint.sandbox.clone(),
-                interface: endpoint.interface.clone(),
-                mac: endpoint.mac,
-                mtu: network.mtu,
-            }),
-            configure_inside(network, endpoint),
-        ])
+        let create = Step::CreateMacvlan(plan::Macvlan {
+            endpoint: endpoint.id,
+            parent: parent.clone(),
+            sandbox: endpoint.sandbox.clone(),
+            interface: endpoint.interface.clone(),
+            mac: endpoint.mac,
+            mtu: network.mtu,
+        });
+        Plan::new(iter::once(create).chain(configure(network, endpoint)))
     }
 
     fn endpoint_facts(&self, _endpoint: &EndpointRecord) -> Vec<Fact> {

@@ -12,10 +12,6 @@ use crate::error::{Error, chain};
 use crate::kernel::Watch;
 use crate::state::{Change, Outcome, State};
 
-/// Attachments and detachments that share their writes to the journal. Whoever comes first in a batch waits for all of
-/// it, some 30 ms at the most.
-const BATCH_LEN_MAX: usize = 32;
-
 /// How often the thread that watches looks whether the host is still there.
 const WATCH_PACE: Duration = Duration::from_millis(500);
 
@@ -82,26 +78,25 @@ fn wait(state: &State, jobs: &Receiver<Job>) -> Result<Job, RecvTimeoutError> {
 
 /// Carries a change out together with those that wait behind it; gives back the job that is none, if it came to one.
 fn work_off(state: &mut State, first: Job, jobs: &Receiver<Job>) -> Option<Job> {
-    let (mut changes, mut replies) = (Vec::new(), Vec::new());
-    let mut next = Some(first);
-    while let Some(job) = next.take() {
-        match job {
-            // Nobody would hear of it.
-            Job::Change(_, Reply::Attach(reply, _), _) if reply.is_closed() => {}
-            Job::Change(change, reply, room) => {
-                changes.push(change);
-                replies.push((reply, room));
-            }
-            Job::Other(_) => {
-                next = Some(job);
-                break;
+    let (mut replies, mut next) = (Vec::new(), Some(first));
+    let waiting = std::iter::from_fn(|| {
+        loop {
+            match next.take().or_else(|| jobs.try_recv().ok())? {
+                // Nobody would hear of it.
+                Job::Change(_, Reply::Attach(reply, _), _) if reply.is_closed() => {}
+                Job::Change(change, reply, room) => {
+                    replies.push((reply, room));
+                    return Some(change);
+                }
+                other @ Job::Other(_) => {
+                    next = Some(other);
+                    return None;
+                }
             }
         }
-        if changes.len() < BATCH_LEN_MAX {
-            next = jobs.try_recv().ok();
-        }
-    }
-    for (outcome, (reply, room)) in state.carry_out(changes).into_iter().zip(replies) {
+    });
+    let outcomes = state.carry_out_waiting(waiting);
+    for (outcome, (reply, room)) in outcomes.into_iter().zip(replies) {
         reply.send(outcome);
         drop(room);
     }

@@ -2,7 +2,9 @@
 
 mod adopt;
 mod host;
+mod inside;
 mod reaper;
+mod sandboxes;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,10 +12,7 @@ use std::net::IpAddr;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::Path;
 
-use netloft_link::{
-    BridgeSpec, Conn, InsideSpec, LinkGroup, LinkIndex, MacvlanSpec, Route, ShapeSpec, Switch, Sysctl,
-    VethSpec,
-};
+use netloft_link::{BridgeSpec, Conn, LinkGroup, LinkIndex, MacvlanSpec, ShapeSpec, Switch, VethSpec};
 use netloft_netns::{Enterer, Netns, NetnsDir};
 use netloft_nft::{Connections, Fact, Firewall};
 use netloft_types::{
@@ -21,8 +20,9 @@ use netloft_types::{
 };
 
 use self::reaper::Reaper;
+use self::sandboxes::Sandbox;
 use super::{HostFacts, Kernel, KernelError, SandboxNetns, Stray, Survey, Watch};
-use crate::plan::{Inside, Macvlan, Step, Undo, Veth};
+use crate::plan::{Macvlan, Step, Undo, Veth};
 
 /// The group of links that were cut and wait to be deleted: "nloft" squeezed into 32 bits, which nobody picks
 /// by chance.
@@ -50,8 +50,12 @@ pub struct LinuxKernel {
     /// The link of each endpoint we made or adopted; its ends are unknown if it was adopted.
     links: BTreeMap<EndpointId, Option<Ends>>,
     sandboxes: BTreeMap<SandboxName, Sandbox>,
+    /// The namespaces of endpoints whose sandbox is not known yet.
+    unnamed: BTreeMap<EndpointId, Sandbox>,
     /// Connections to namespaces that no sandbox has yet.
     stock: Vec<Conn>,
+    /// Connections that are done with: to close one takes as long as to ask something by it.
+    retired: Vec<Conn>,
 }
 
 /// The two ends of an endpoint's link.
@@ -60,12 +64,6 @@ struct Ends {
     /// In the host; a macvlan link has none.
     host: Option<LinkIndex>,
     inner: LinkIndex,
-}
-
-struct Sandbox {
-    netns: SandboxNetns,
-    /// A connection to the namespace, until the first interface is configured.
-    conn: Option<Conn>,
 }
 
 impl LinuxKernel {
@@ -84,7 +82,9 @@ impl LinuxKernel {
             bridges: BTreeMap::new(),
             links: BTreeMap::new(),
             sandboxes: BTreeMap::new(),
+            unnamed: BTreeMap::new(),
             stock: Vec::with_capacity(STOCK_LEN),
+            retired: Vec::new(),
         })
     }
 
@@ -99,47 +99,34 @@ impl LinuxKernel {
         Ok(())
     }
 
-    fn create_netns(&mut self, sandbox: &SandboxName) -> Result<(), KernelError> {
-        let conn = self.stock.pop().map_or_else(|| Conn::create_sandbox(&self.enterer), Ok)?;
-        self.name_sandbox(sandbox, conn.netns().clone(), Some(conn))
-    }
-
-    fn name_sandbox(
-        &mut self,
-        sandbox: &SandboxName,
-        handle: Netns,
-        conn: Option<Conn>,
-    ) -> Result<(), KernelError> {
-        let path = if let Some(dir) = &self.netns_dir {
-            dir.bind(sandbox, &handle)?;
-            dir.path_of(sandbox)
-        } else {
-            handle.path()
-        };
-        let netns = SandboxNetns { handle, path };
-        self.sandboxes.insert(sandbox.clone(), Sandbox { netns, conn });
-        Ok(())
-    }
-
     fn create_veth(&mut self, veth: &Veth) -> Result<(), KernelError> {
-        let bridge = self.bridges.get(&veth.bridge).ok_or_else(|| missing("bridge", &veth.bridge))?;
-        let made = self.conn.create_veth(&VethSpec {
+        let bridge = *self.bridges.get(&veth.bridge).ok_or_else(|| missing("bridge", &veth.bridge))?;
+        let peer_netns = self.home(veth.endpoint, &veth.sandbox)?.netns.handle.clone();
+        let spec = VethSpec {
             host_name: veth.host_link.clone(),
             host_mac: Some(veth.host_mac),
-            bridge: *bridge,
+            bridge,
             isolated: false,
             alias: veth.alias.clone(),
             mtu: veth.mtu.map(Mtu::bytes),
-            peer_netns: self.sandbox(&veth.sandbox)?.handle,
+            peer_netns,
             peer_name: veth.interface.clone(),
             peer_mac: veth.mac,
-        })?;
+        };
+        let made = match self.conn.create_veth(&spec) {
+            // What was cut in the sandbox a moment ago may have the name still.
+            Err(error) if error.is_exists() => {
+                self.conn.reap(CORPSES)?;
+                self.conn.create_veth(&spec)?
+            }
+            made => made?,
+        };
         self.links.insert(veth.endpoint, Some(Ends { host: Some(made.host), inner: made.peer }));
         Ok(())
     }
 
     fn create_macvlan(&mut self, macvlan: &Macvlan) -> Result<(), KernelError> {
-        let mut inside = self.conn_inside(&macvlan.sandbox)?;
+        let mut inside = self.conn_inside(macvlan.endpoint, &macvlan.sandbox)?;
         let made = self.conn.create_macvlan(
             &mut inside,
             &MacvlanSpec {
@@ -173,48 +160,6 @@ impl LinuxKernel {
         Ok(())
     }
 
-    fn configure_inside(&mut self, inside: &Inside) -> Result<(), KernelError> {
-        let ends = self.links.get(&inside.endpoint).copied().flatten();
-        let ends = ends.ok_or_else(|| missing("link", &inside.interface))?;
-        let route = |route: &netloft_types::RouteSpec| Route {
-            destination: route.destination,
-            gateway: route.via,
-            link: None,
-            metric: None,
-        };
-        let sysctls = inside.sysctls.iter().map(|(key, value)| Sysctl::new(key, value));
-        let spec = InsideSpec {
-            link: ends.inner,
-            name: inside.interface.clone(),
-            addresses: inside.addresses.clone(),
-            gateways: inside.gateways.clone(),
-            gateway_metric: inside.metric,
-            routes: inside.routes.iter().map(route).collect(),
-            ipv6: inside.ipv6,
-            sysctls: sysctls.collect::<Result<_, _>>()?,
-        };
-        let mut conn = self.conn_inside(&inside.sandbox)?;
-        conn.configure_inside(&self.enterer, &spec)?;
-        let addresses: Vec<IpAddr> = inside.announced.iter().map(|held| held.address()).collect();
-        if let (Some(port), Some(bridge)) = (ends.host, &inside.bridge) {
-            let bridge = *self.bridges.get(bridge).ok_or_else(|| missing("bridge", bridge))?;
-            self.conn.open_port(bridge, port)?;
-            self.conn.announce(&self.enterer, bridge, inside.mac, &addresses)?;
-        } else {
-            conn.announce(&self.enterer, ends.inner, inside.mac, &addresses)?;
-        }
-        Ok(())
-    }
-
-    /// A connection to the namespace of a sandbox: the one it was made with, or another.
-    fn conn_inside(&mut self, sandbox: &SandboxName) -> Result<Conn, KernelError> {
-        let found = self.sandboxes.get_mut(sandbox).ok_or_else(|| missing("sandbox", sandbox))?;
-        match found.conn.take() {
-            Some(conn) => Ok(conn),
-            None => Ok(Conn::open(&self.enterer, &found.netns.handle)?),
-        }
-    }
-
     fn delete_bridge(&mut self, bridge: &InterfaceName, mac: MacAddr) -> Result<(), KernelError> {
         if self.is_there(bridge, mac)? {
             self.conn.delete_link(bridge)?;
@@ -245,22 +190,12 @@ impl LinuxKernel {
         mac: MacAddr,
     ) -> Result<(), KernelError> {
         if self.sandboxes.contains_key(sandbox) {
-            let mut inside = self.conn_inside(sandbox)?;
+            let mut inside = self.conn_inside(endpoint, sandbox)?;
             if inside.link(interface)?.is_some_and(|link| link.mac == Some(mac)) {
                 inside.delete_link(interface)?;
             }
         }
         self.links.remove(&endpoint);
-        Ok(())
-    }
-
-    fn drop_netns(&mut self, sandbox: &SandboxName) -> Result<(), KernelError> {
-        if self.sandboxes.contains_key(sandbox) {
-            if let Some(dir) = &self.netns_dir {
-                dir.delete(sandbox)?;
-            }
-            self.sandboxes.remove(sandbox);
-        }
         Ok(())
     }
 
@@ -285,15 +220,14 @@ impl Kernel for LinuxKernel {
             Step::ProhibitForwarding(rule) => Ok(self.conn.ensure_prohibition(rule)?),
             Step::Admit { facts } => Ok(self.firewall.change(facts, &[])?),
             Step::CreateNetns { sandbox } => self.create_netns(sandbox),
-            Step::AdoptNetns { sandbox, path } => {
-                // From here on by the handle: whatever is put at the path later does not matter.
-                let handle = Netns::open(path)?;
-                self.name_sandbox(sandbox, handle, None)
-            }
+            Step::AdoptNetns { sandbox, path } => self.adopt_netns(sandbox, path),
+            Step::CreateUnnamed { endpoint } => self.create_unnamed(*endpoint),
+            Step::NameNetns { endpoint, sandbox } => self.name_netns(*endpoint, sandbox),
             Step::CreateVeth(veth) => self.create_veth(veth),
             Step::CreateMacvlan(macvlan) => self.create_macvlan(macvlan),
             Step::Limit { host_link, bandwidth } => self.limit(host_link, bandwidth),
             Step::ConfigureInside(inside) => self.configure_inside(inside),
+            Step::OpenWayBack(way) => self.open_way_back(way),
         }
     }
 
@@ -303,11 +237,16 @@ impl Kernel for LinuxKernel {
             Undo::PermitForwarding(rule) => Ok(self.conn.delete_prohibition(rule)?),
             Undo::Withdraw { facts } => self.withdraw(facts),
             Undo::DropNetns { sandbox } => self.drop_netns(sandbox),
+            Undo::DropUnnamed { endpoint } => {
+                self.unnamed.remove(endpoint);
+                Ok(())
+            }
             Undo::CutVeth { endpoint, host_link, host_mac } => self.cut_veth(*endpoint, host_link, *host_mac),
             Undo::DeleteMacvlan { endpoint, sandbox, interface, mac } => {
                 self.delete_macvlan(*endpoint, sandbox, interface, *mac)
             }
             Undo::Unlimit { host_link } => Ok(self.conn.cut(&ifb_of(host_link), CORPSES)?),
+            Undo::CloseWayBack { sandbox, addresses } => self.close_way_back(sandbox, addresses),
         }
     }
 
@@ -322,6 +261,7 @@ impl Kernel for LinuxKernel {
     }
 
     fn stock_up(&mut self) -> Result<bool, KernelError> {
+        self.retired.clear();
         if self.stock.len() < STOCK_LEN {
             self.stock.push(Conn::create_sandbox(&self.enterer)?);
         }
@@ -336,8 +276,8 @@ impl Kernel for LinuxKernel {
         self.take_over(step, survey)
     }
 
-    fn differs(&mut self, step: &Step) -> Result<Option<String>, KernelError> {
-        self.look_closer(step)
+    fn differs(&mut self, step: &Step, survey: &Survey) -> Result<Option<String>, KernelError> {
+        self.look_closer(step, survey)
     }
 
     fn discard(&mut self, stray: &Stray) -> Result<(), KernelError> {

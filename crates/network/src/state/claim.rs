@@ -1,11 +1,10 @@
 //! What an endpoint claims before the kernel hears of it: an id, addresses, ports, an Ethernet address, a place in its
 //! sandbox.
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::SystemTime;
 
-use netloft_ipam::{Request, Rested};
+use netloft_ipam::{Request, Rested, Tenant};
 use netloft_link::Sysctl;
 use netloft_types::{
     AttachSpec, DefaultRoute, EndpointId, InterfaceAddr, InterfaceName, Invalid, MacAddr, Network,
@@ -13,7 +12,7 @@ use netloft_types::{
 };
 use tracing::{debug, warn};
 
-use super::{EndpointEntry, NetworkEntry, SandboxEntry, State};
+use super::{EndpointEntry, NetworkEntry, State};
 use crate::driver::{self, derived_mac, on_link};
 use crate::error::Error;
 use crate::record::{EndpointRecord, Phase, tenant};
@@ -25,8 +24,17 @@ const METRIC_STEP: u32 = 100;
 const METRIC_UNSAID: u32 = 1_024;
 
 impl State {
-    /// Decides everything about an endpoint and claims it, or claims nothing.
+    /// Decides everything about an endpoint and claims it, or claims nothing. What is ready and in the way is taken apart.
     pub(super) fn claim(&mut self, spec: &AttachSpec, note: Option<String>) -> Result<EndpointId, Error> {
+        loop {
+            match self.try_claim(spec, note.clone()) {
+                Err(refusal) if self.make_way(&spec.network, &refusal) => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn try_claim(&mut self, spec: &AttachSpec, note: Option<String>) -> Result<EndpointId, Error> {
         let interface = self.choose_interface(spec)?;
         check_sysctls(spec)?;
         let made = self.networks.get(&spec.network).filter(|entry| entry.record.phase == Phase::Made);
@@ -34,10 +42,13 @@ impl State {
             return Err(Error::NoSuchNetwork { network: spec.network.clone() });
         };
         let network = entry.record.network.clone();
+        // As long as something is ready, no rest is cut short: it has an address that rested.
+        let unasked = if entry.ready.is_empty() { Request::Any } else { Request::Rested };
+        let requests = requests(&network, &spec.addresses, unasked)?;
         let routes = resolve_routes(&network, &spec.routes)?;
         let (gateways, metric) = self.choose_gateways(&network, spec);
         let id = self.fresh_id();
-        let addresses = self.claim_addresses(id, spec)?;
+        let addresses = self.claim_addresses(id, tenant(&spec.sandbox), requests, spec)?;
         let mut record = EndpointRecord {
             id,
             network: network.name.clone(),
@@ -61,10 +72,15 @@ impl State {
             self.release_addresses(&record, SystemTime::now());
             return Err(error);
         }
-        let new = || SandboxEntry { netns: None, endpoints: BTreeSet::new() };
-        self.sandboxes.entry(spec.sandbox.clone()).or_insert_with(new).endpoints.insert(id);
+        Ok(self.enter(record))
+    }
+
+    /// Knows an endpoint from now on that has everything it claims.
+    pub(super) fn enter(&mut self, record: EndpointRecord) -> EndpointId {
+        let id = record.id;
+        self.sandboxes.entry(record.sandbox.clone()).or_default().endpoints.insert(id);
         self.endpoints.insert(id, EndpointEntry { record, left: None });
-        Ok(id)
+        id
     }
 
     /// Claims what is not an address. Claims nothing if it fails.
@@ -74,12 +90,21 @@ impl State {
         spec: &AttachSpec,
         network: &Network,
     ) -> Result<(), Error> {
+        self.claim_all_ports(record, spec, network)?;
+        self.claim_mac(record).inspect_err(|_| drop(self.ports.release(record.id)))
+    }
+
+    /// Claims the ports that are to be published, for an endpoint that the driver can make. Claims nothing if it fails.
+    pub(super) fn claim_all_ports(
+        &mut self,
+        record: &mut EndpointRecord,
+        spec: &AttachSpec,
+        network: &Network,
+    ) -> Result<(), Error> {
         record.ports = self.claim_ports(record.id, network, &spec.publish)?;
-        let claimed = match driver::of(network).cannot(record) {
-            Some(what) => Err(Error::Unsupported { network: network.name.clone(), what }),
-            None => self.claim_mac(record),
-        };
-        claimed.inspect_err(|_| drop(self.ports.release(record.id)))
+        let Some(what) = driver::of(network).cannot(record) else { return Ok(()) };
+        self.ports.release(record.id);
+        Err(Error::Unsupported { network: network.name.clone(), what })
     }
 
     /// Gives back what [`State::claim`] claimed; the addresses rest.
@@ -96,6 +121,10 @@ impl State {
         self.ports.release(record.id);
         if let Some(sandbox) = self.sandboxes.get_mut(&record.sandbox) {
             sandbox.endpoints.remove(&record.id);
+            sandbox.inside.remove(&record.id);
+            if sandbox.inside.is_empty() {
+                sandbox.netns = None;
+            }
             if sandbox.endpoints.is_empty() {
                 self.sandboxes.remove(&record.sandbox);
             }
@@ -103,12 +132,13 @@ impl State {
     }
 
     /// An id that differs from every other in the part that names its link.
-    fn fresh_id(&self) -> EndpointId {
+    pub(super) fn fresh_id(&self) -> EndpointId {
         loop {
             let number: u64 = rand::random();
             let first = EndpointId::from_number(number & !0xffff);
             let last = EndpointId::from_number(number | 0xffff);
-            if self.endpoints.range(first..=last).next().is_none() {
+            let mut others = self.endpoints.range(first..=last).map(|(id, _)| *id).chain(self.ready_ids());
+            if !others.any(|id| (first..=last).contains(&id)) {
                 return EndpointId::from_number(number);
             }
         }
@@ -143,12 +173,10 @@ impl State {
 
     /// The next hops of the default routes, and their metric.
     fn choose_gateways(&self, network: &Network, spec: &AttachSpec) -> (Vec<IpAddr>, Option<u32>) {
-        let gateways = || network.segments.iter().map(Segment::gateway).collect();
         match spec.default_route {
             DefaultRoute::Never => (Vec::new(), None),
-            DefaultRoute::Metric(metric) => (gateways(), Some(metric)),
-            // What leads nowhere is better not begun.
-            DefaultRoute::Auto if network.internal => (Vec::new(), None),
+            DefaultRoute::Metric(metric) => (gateways(network), Some(metric)),
+            DefaultRoute::Auto if network.internal => (way_out(network), None),
             DefaultRoute::Auto => {
                 let sandbox = self.sandboxes.get(&spec.sandbox);
                 let others = sandbox.into_iter().flat_map(|sandbox| &sandbox.endpoints);
@@ -157,17 +185,22 @@ impl State {
                     let metric = record.metric.filter(|metric| *metric > 0).unwrap_or(METRIC_UNSAID);
                     (!record.gateways.is_empty()).then_some(metric)
                 });
-                (gateways(), metrics.max().map(|highest| highest.saturating_add(METRIC_STEP)))
+                (way_out(network), metrics.max().map(|highest| highest.saturating_add(METRIC_STEP)))
             }
         }
     }
 
-    fn claim_addresses(&mut self, id: EndpointId, spec: &AttachSpec) -> Result<Vec<InterfaceAddr>, Error> {
+    /// Claims an address of each segment, or none.
+    pub(super) fn claim_addresses(
+        &mut self,
+        id: EndpointId,
+        tenant: Tenant,
+        requests: Vec<Request>,
+        spec: &AttachSpec,
+    ) -> Result<Vec<InterfaceAddr>, Error> {
         let now = SystemTime::now();
-        let tenant = tenant(&spec.sandbox);
         let entry = self.networks.get_mut(&spec.network).expect("the caller looked it up");
         let network = &entry.record.network;
-        let requests = requests(network, &spec.addresses)?;
         let (mut claimed, mut hurried) = (Vec::with_capacity(requests.len()), Vec::new());
         for (index, request) in requests.into_iter().enumerate() {
             match entry.pools[index].allocate(id, tenant, request, now) {
@@ -264,9 +297,19 @@ impl NetworkEntry {
     }
 }
 
+/// The next hops of the default routes of a sandbox that chooses none.
+pub(super) fn way_out(network: &Network) -> Vec<IpAddr> {
+    // What leads nowhere is better not begun.
+    if network.internal { Vec::new() } else { gateways(network) }
+}
+
+fn gateways(network: &Network) -> Vec<IpAddr> {
+    network.segments.iter().map(Segment::gateway).collect()
+}
+
 /// What to ask of the pool of each segment.
-fn requests(network: &Network, wanted: &[IpAddr]) -> Result<Vec<Request>, Error> {
-    let mut requests = vec![Request::Any; network.segments.len()];
+fn requests(network: &Network, wanted: &[IpAddr], unasked: Request) -> Result<Vec<Request>, Error> {
+    let mut requests = vec![unasked; network.segments.len()];
     for &address in wanted {
         let is_of = |segment: &Segment| segment.subnet().contains(address);
         let Some(index) = network.segments.iter().position(is_of) else {

@@ -30,7 +30,7 @@ impl State {
             for step in plan.steps() {
                 if !self.kernel.adopt(step, survey).map_err(Error::ReadHost)? {
                     missing.push(Finding::missing(step));
-                } else if let Some(difference) = self.kernel.differs(step).map_err(Error::ReadHost)? {
+                } else if let Some(difference) = self.kernel.differs(step, survey).map_err(Error::ReadHost)? {
                     missing.push(Finding::changed(&difference));
                 }
             }

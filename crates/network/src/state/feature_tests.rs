@@ -4,6 +4,7 @@ use netloft_types::{AttachSpec, DefaultRoute, DriverSpec, NetworkSpec};
 
 use super::tests::{attach, attach_to, detach, held, network, segment, start};
 use super::*;
+use crate::testing::Fault;
 
 #[test]
 fn a_sandbox_is_dropped_with_its_last_endpoint_and_leaves_by_the_first_network() {
@@ -113,4 +114,33 @@ fn a_macvlan_network_needs_a_subnet_and_cannot_publish() {
     assert_eq!(endpoint.host_link, None);
     detach(&mut state, endpoint.id).unwrap();
     assert!(!kernel.has_sandbox("api") && kernel.has_link("eth7"));
+}
+
+#[test]
+fn what_is_asked_for_at_once_is_done_as_if_one_after_another() {
+    let (kernel, mut state) = start();
+    for name in ["blue", "green", "red"] {
+        state.create_network(&network(name)).unwrap();
+    }
+    let join = |network, sandbox| Change::Attach(Box::new(attach(network, sandbox)), None);
+    let attached = |outcome| match outcome {
+        Outcome::Attached(attached) => attached.unwrap().endpoint.id,
+        Outcome::Detached(outcome) => panic!("{outcome:?}"),
+    };
+    // A sandbox that is not there yet, on two networks.
+    let both = state.carry_out(vec![join("blue", "web"), join("green", "web")]);
+    let [blue, green] = <[_; 2]>::try_from(both).unwrap().map(attached);
+    assert!(kernel.has_sandbox("web"));
+    // It goes with its last endpoint, and comes again.
+    let again = state.carry_out(vec![Change::Detach(blue), Change::Detach(green), join("red", "web")]);
+    let last = attached(again.into_iter().next_back().unwrap());
+    assert!(kernel.has_sandbox("web"));
+    assert_eq!(state.endpoints().len(), 1);
+    detach(&mut state, last).unwrap();
+    assert!(!kernel.has_sandbox("web"), "it was left behind");
+    // The first of two fails: the other makes what both need.
+    kernel.fail(Fault::Before(kernel.calls()));
+    let outcomes = state.carry_out(vec![join("blue", "web"), join("green", "web")]);
+    let made: Vec<bool> = outcomes.iter().map(|it| matches!(it, Outcome::Attached(Ok(_)))).collect();
+    assert_eq!((made, state.endpoints().len()), (vec![false, true], 1));
 }

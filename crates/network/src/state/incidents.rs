@@ -1,6 +1,6 @@
 //! What others do to what is ours, and what we do about it.
 
-use netloft_types::{EndpointId, InterfaceName, Segment, Subnet};
+use netloft_types::{EndpointId, InterfaceName, Network, Segment, Subnet};
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tracing::{info, warn};
 
@@ -8,6 +8,7 @@ use super::{Change, State};
 use crate::driver;
 use crate::error::{Error, chain};
 use crate::kernel::{Incident, Watch};
+use crate::record::EndpointRecord;
 
 impl State {
     pub(crate) fn watch(&mut self) -> Result<Option<Box<dyn Watch>>, Error> {
@@ -24,13 +25,25 @@ impl State {
     pub(crate) fn handle(&mut self, incident: &Incident) {
         match incident {
             Incident::Filter => self.put_filter_right(),
-            Incident::LinkGone(name) => self.mourn(|link| link == name),
+            Incident::LinkGone(name) if self.is_lost(name) => self.mourn(|link| link == name),
+            Incident::LinkGone(_) => {}
             Incident::Route(route) => self.compare(*route),
             Incident::Overrun => {
                 self.put_filter_right();
                 self.look_for_losses();
             }
         }
+    }
+
+    /// Whether it is a link of an endpoint, and not there: the one that is gone may have been an earlier one of that name,
+    /// from a try that failed.
+    fn is_lost(&mut self, link: &InterfaceName) -> bool {
+        let made = self.made_endpoints().map(|record| (self.network_of(record), record));
+        let is_of = |(network, record): (&Network, &EndpointRecord)| {
+            driver::of(network).host_link(record.id).is_some_and(|ours| ours == *link)
+        };
+        let is_ours = made.chain(self.ready()).any(is_of);
+        is_ours && !self.kernel.is_link(link).unwrap_or(false)
     }
 
     fn put_filter_right(&mut self) {
@@ -53,8 +66,11 @@ impl State {
         }
     }
 
-    /// Detaches the endpoints whose link is gone.
+    /// Detaches the endpoints whose link is gone, and has nobody get a ready one of that kind.
     fn mourn(&mut self, is_gone: impl Fn(&InterfaceName) -> bool) {
+        self.dissolve_all(|network, record| {
+            driver::of(network).host_link(record.id).is_some_and(|link| is_gone(&link))
+        });
         let lost = self.made_endpoints().filter_map(|record| {
             let link = driver::of(self.network_of(record)).host_link(record.id)?;
             is_gone(&link).then_some(record.id)

@@ -1,13 +1,13 @@
 //! Making and removing networks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
 use std::net::IpAddr;
 
 use netloft_ipam::{Gateway, Pool, PoolOptions, Space};
 use netloft_types::{
     Driver as Kind, DriverSpec, EndpointId, Family, InterfaceName, MacAddr, Network, NetworkName,
-    NetworkSpec, Segment, Subnet,
+    NetworkSpec, ReadyCount, Segment, Subnet,
 };
 use tracing::{debug, info, warn};
 
@@ -33,6 +33,10 @@ impl State {
     pub(crate) fn create_network(&mut self, spec: &NetworkSpec) -> Result<Network, Error> {
         let host = self.kernel.host().map_err(Error::ReadHost)?;
         let driver = self.choose_driver(spec)?;
+        if spec.ready > ReadyCount::NONE && !matches!(driver, Kind::Bridge { .. }) {
+            let what = "keep endpoints ready: only a bridge knows which addresses are free";
+            return Err(Error::Unsupported { network: spec.name.clone(), what });
+        }
         // Changed aside and swapped in at the end, so that a failure leaves no trace.
         let mut space = self.space.clone();
         let network = Network {
@@ -42,6 +46,7 @@ impl State {
             mtu: spec.mtu.or(host.outgoing_mtu),
             internal: spec.internal,
             host_access: spec.host_access,
+            ready: spec.ready,
         };
         let pools = self.pools(&network, &host)?;
         let switched_on = Self::to_switch_on(&network, &host);
@@ -70,19 +75,22 @@ impl State {
         info!(networks = self.networks.len() + 1, "network created");
         debug!(network = %network.name, "network created");
         self.space = space;
-        let entry = NetworkEntry { record, pools, macs: BTreeMap::new(), left: None };
+        let entry = NetworkEntry { record, pools, macs: BTreeMap::new(), ready: VecDeque::new(), left: None };
         self.networks.insert(network.name.clone(), entry);
         self.is_stock_short = true;
+        self.want_ready(&network.name);
         Ok(network)
     }
 
     pub(crate) fn remove_network(&mut self, name: &NetworkName) -> Result<(), Error> {
         let network = || name.clone();
-        let entry = self.networks.get_mut(name).ok_or_else(|| Error::NoSuchNetwork { network: network() })?;
+        let entry = self.networks.get(name).ok_or_else(|| Error::NoSuchNetwork { network: network() })?;
         let endpoints: Vec<EndpointId> = users(entry);
         if !endpoints.is_empty() {
             return Err(Error::NetworkInUse { network: network(), endpoints });
         }
+        self.dissolve(name, |_| true);
+        let entry = self.networks.get_mut(name).ok_or_else(|| Error::NoSuchNetwork { network: network() })?;
         let record = NetworkRecord { phase: Phase::Leaving, ..entry.record.clone() };
         // Whoever finds it half removed after a crash has to know that it was to go; else it would be made anew.
         let kept = mem::replace(&mut entry.record, record.clone());
@@ -104,6 +112,7 @@ impl State {
                 self.space.release(name, segment.subnet());
             }
         }
+        self.refills.forget(name);
         self.commit_later([Entry::DeleteNetwork(network())]);
         self.wake(name);
         self.switch_off_if_unused();
@@ -278,10 +287,11 @@ impl State {
     }
 }
 
+/// Who is attached to a network; not those that nobody has yet.
 fn users(entry: &NetworkEntry) -> Vec<EndpointId> {
-    let mut ids: Vec<EndpointId> = entry.macs.values().copied().collect();
-    ids.sort_unstable();
-    ids
+    let ready: BTreeSet<EndpointId> = entry.ready.iter().map(|record| record.id).collect();
+    let ids: BTreeSet<EndpointId> = entry.macs.values().copied().collect();
+    ids.difference(&ready).copied().collect()
 }
 
 fn families(entry: &NetworkEntry) -> impl Iterator<Item = Family> {

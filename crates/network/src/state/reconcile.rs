@@ -4,15 +4,15 @@
 //! way, in or out, is taken away, for nobody was told that it was there. What says it is ours and is in no journal is
 //! taken away too. What is not ours is not looked at.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use netloft_ipam::{Allocation, Released, Tenant};
-use netloft_types::{Network, Segment};
+use netloft_types::{Network, NetworkName, Segment};
 use tracing::{info, warn};
 
-use super::{EndpointEntry, NetworkEntry, SandboxEntry, State, millis};
+use super::{EndpointEntry, NetworkEntry, State, millis};
 use crate::driver;
 use crate::error::{Error, chain};
 use crate::journal::{Contents, Entry, Journal};
@@ -60,6 +60,10 @@ impl State {
         self.forget_who_rests();
         self.is_reaping_due = true;
         self.is_stock_short = !self.networks.is_empty();
+        let names: Vec<NetworkName> = self.networks.keys().cloned().collect();
+        for name in &names {
+            self.want_ready(name);
+        }
         info!(networks = self.networks.len(), kept, lost, "taken over");
         if let Err(error) = self.reap() {
             warn!(error = chain(&error), "deleting links failed");
@@ -107,7 +111,7 @@ impl State {
             let network = self.network_of(&entry.record);
             driver::of(network).plan_endpoint(network, &entry.record)
         });
-        for plan in plans.chain(endpoints) {
+        for plan in plans.chain(endpoints).chain(self.ready_plans()) {
             known.extend(plan.steps().iter().filter_map(crate::plan::Step::makes));
         }
         known.extend(self.sandboxes.keys().cloned().map(Stray::Sandbox));
@@ -137,7 +141,7 @@ impl State {
             self.space.reserve(name.clone(), subnet).map_err(refused)?;
         }
         let pools = self.pools(&record.network, host)?;
-        let entry = NetworkEntry { record, pools, macs: BTreeMap::new(), left: None };
+        let entry = NetworkEntry { record, pools, macs: BTreeMap::new(), ready: VecDeque::new(), left: None };
         self.networks.insert(name, entry);
         Ok(())
     }
@@ -176,8 +180,10 @@ impl State {
             return Ok(false);
         }
         let netns = self.kernel.sandbox(&record.sandbox).map_err(Error::ReadHost)?;
-        let new = || SandboxEntry { netns: Some(netns), endpoints: BTreeSet::new() };
-        self.sandboxes.entry(record.sandbox.clone()).or_insert_with(new).endpoints.insert(record.id);
+        let sandbox = self.sandboxes.entry(record.sandbox.clone()).or_default();
+        sandbox.netns = Some(netns);
+        sandbox.endpoints.insert(record.id);
+        sandbox.inside.insert(record.id);
         self.endpoints.insert(record.id, EndpointEntry { record: record.clone(), left: None });
         Ok(true)
     }

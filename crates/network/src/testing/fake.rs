@@ -44,7 +44,7 @@ impl FakeKernel {
 
     /// Plants a sandbox that somebody else made.
     pub fn plant_sandbox(&self, name: SandboxName) {
-        let sandbox = Sandbox { is_foreign: true, interfaces: Vec::new() };
+        let sandbox = Sandbox { is_foreign: true, ..Sandbox::default() };
         self.lock().sandboxes.insert(name, sandbox);
     }
 
@@ -63,9 +63,19 @@ impl FakeKernel {
         self.lock().default_deny.push("chain input".to_owned());
     }
 
+    /// Lets bridges have so many ports and no more.
+    pub fn limit_ports(&self, ports_max: usize) {
+        self.lock().ports_max = Some(ports_max);
+    }
+
     /// Deletes a link, as somebody else might.
     pub fn delete_link(&self, name: &str) {
         self.lock().links.remove(name);
+    }
+
+    /// Lets go of what only a process held, as when it dies: namespaces without a name, and the links in them.
+    pub fn bury_process(&self) {
+        self.lock().drop_unnamed();
     }
 
     /// Forgets everything that a machine forgets when it is started again.
@@ -119,11 +129,17 @@ impl FakeKernel {
         self.lock().sandboxes.contains_key(name)
     }
 
+    /// The addresses from which a sandbox answers by a link that is not its way out.
+    pub fn ways_back(&self, sandbox: &str) -> BTreeSet<IpAddr> {
+        self.lock().sandboxes.get(sandbox).map(|found| found.ways_back.clone()).unwrap_or_default()
+    }
+
     /// Whether nothing is there, planted or made.
     pub fn is_empty(&self) -> bool {
         let shared = self.lock();
         shared.links.is_empty()
             && shared.sandboxes.is_empty()
+            && shared.unnamed.is_empty()
             && shared.prohibitions.is_empty()
             && !shared.has_filter
             && shared.forwards.is_empty()

@@ -118,8 +118,8 @@ impl<K: Kernel> Kernel for Faulty<K> {
         self.kernel.adopt(step, survey)
     }
 
-    fn differs(&mut self, step: &Step) -> Result<Option<String>, KernelError> {
-        self.kernel.differs(step)
+    fn differs(&mut self, step: &Step, survey: &Survey) -> Result<Option<String>, KernelError> {
+        self.kernel.differs(step, survey)
     }
 
     fn discard(&mut self, stray: &Stray) -> Result<(), KernelError> {

@@ -28,7 +28,7 @@ pub(crate) const ROWS: [Row; 12] = [
     row("port", "the same with one published port", attach::with_port),
     row("gone", "from a detachment until the devices are gone", attach::gone),
     row("eight", "eight at a time, without and with a port", attach::eight),
-    row("burst", "eight at once after a pause", burst::run),
+    row("burst", "8, 256 and 1,000 at once after a pause, with and without a pool", burst::run),
     row("growth", "with 10, 100 and 1,000 endpoints on one bridge", growth::run),
     row("networks", "create and remove a network", networks::run),
     row("ports", "publish one port with 0, 1,000 and 10,000 there", ports::run),

@@ -43,7 +43,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
 }
 
 fn fill(agent: &Arc<Agent>) -> Result<()> {
-    agent.create_network()?;
+    agent.create_network(0)?;
     let mut caller = Daemon::connect(agent)?;
     let mut orders = (0..ENDPOINTS).map(|slot| Order { slot, port: Port::None });
     orders.try_for_each(|order| caller.attach(order)).context("filling up")

@@ -1,5 +1,7 @@
 //! What an earlier process made: found, taken over, or taken away.
 
+use std::collections::BTreeMap;
+
 use netloft_link::{LinkGroup, LinkIndex, LinkKind};
 use netloft_netns::NetnsDir;
 use netloft_types::{InterfaceAddr, InterfaceName, SandboxName};
@@ -17,6 +19,10 @@ const MARK: &str = "netloft:";
 impl LinuxKernel {
     pub(super) fn look_around(&mut self) -> Result<Survey, KernelError> {
         let all = self.conn.links()?;
+        let mut addresses: BTreeMap<LinkIndex, Vec<InterfaceAddr>> = BTreeMap::new();
+        for held in self.conn.addresses()? {
+            addresses.entry(held.link).or_default().push(held.address);
+        }
         let is_limited = |ifb: &str| {
             all.iter().any(|link| {
                 let name: Result<InterfaceName, _> = link.name.parse();
@@ -34,6 +40,7 @@ impl LinuxKernel {
                 mac: link.mac?,
                 index: link.index.number(),
                 bridge: link.master.map(LinkIndex::number),
+                addresses: addresses.remove(&link.index).unwrap_or_default(),
                 alias,
                 is_cut: link.group == Some::<LinkGroup>(CORPSES),
             })
@@ -58,15 +65,19 @@ impl LinuxKernel {
                 Ok(found.is_some())
             }
             Step::ProhibitForwarding(rule) => Ok(survey.prohibitions.contains(rule)),
-            Step::CreateNetns { sandbox } | Step::AdoptNetns { sandbox, .. } => {
-                Ok(self.take_over_sandbox(sandbox))
-            }
+            Step::CreateNetns { sandbox }
+            | Step::AdoptNetns { sandbox, .. }
+            | Step::NameNetns { sandbox, .. } => Ok(self.take_over_sandbox(sandbox)),
+            // Gone with the process that made it.
+            Step::CreateUnnamed { .. } => Ok(false),
             Step::CreateVeth(veth) => {
                 Ok(self.take_over_veth(veth, link(veth.host_link.clone(), veth.host_mac)))
             }
             Step::CreateMacvlan(macvlan) => self.take_over_macvlan(macvlan),
             // The packet filter is established as a whole, and what came after the link was made with it.
-            Step::Admit { .. } | Step::Limit { .. } | Step::ConfigureInside(_) => Ok(true),
+            Step::Admit { .. } | Step::Limit { .. } | Step::ConfigureInside(_) | Step::OpenWayBack(_) => {
+                Ok(true)
+            }
         }
     }
 
@@ -101,7 +112,7 @@ impl LinuxKernel {
         if !self.sandboxes.contains_key(&macvlan.sandbox) {
             return Ok(false);
         }
-        let mut inside = self.conn_inside(&macvlan.sandbox)?;
+        let mut inside = self.conn_inside(macvlan.endpoint, &macvlan.sandbox)?;
         let found = inside.link(&macvlan.interface)?;
         let is_there = found.is_some_and(|link| link.mac == Some(macvlan.mac));
         if is_there {
@@ -111,15 +122,20 @@ impl LinuxKernel {
     }
 
     /// What others have taken from a bridge or from the inside of a sandbox.
-    pub(super) fn look_closer(&mut self, step: &Step) -> Result<Option<String>, KernelError> {
+    pub(super) fn look_closer(
+        &mut self,
+        step: &Step,
+        survey: &Survey,
+    ) -> Result<Option<String>, KernelError> {
         match step {
             Step::CreateBridge(spec) => {
-                let held: Vec<InterfaceAddr> = self.conn.addresses()?.iter().map(|it| it.address).collect();
+                let found = survey.links.iter().find(|link| link.name == spec.name);
+                let held = found.map(|link| &*link.addresses).unwrap_or_default();
                 let missing = spec.addresses.iter().find(|wanted| !held.contains(wanted));
                 Ok(missing.map(|address| format!("bridge {} has lost its address {address}", spec.name)))
             }
             Step::ConfigureInside(inside) if self.sandboxes.contains_key(&inside.sandbox) => {
-                let mut conn = self.conn_inside(&inside.sandbox)?;
+                let mut conn = self.conn_inside(inside.endpoint, &inside.sandbox)?;
                 let held: Vec<InterfaceAddr> = conn.addresses()?.iter().map(|it| it.address).collect();
                 let missing = inside.addresses.iter().find(|wanted| !held.contains(wanted));
                 if let Some(address) = missing {
@@ -129,6 +145,11 @@ impl LinuxKernel {
                 let missing = inside.gateways.iter().find(|wanted| !hops.contains(wanted));
                 Ok(missing.map(|hop| format!("sandbox {} has lost its route by {hop}", inside.sandbox)))
             }
+            Step::OpenWayBack(way) if self.sandboxes.contains_key(&way.sandbox) => {
+                let lost = Self::lost_way_back(&mut self.conn_inside(way.endpoint, &way.sandbox)?, way)?;
+                Ok(lost
+                    .map(|address| format!("sandbox {} has lost its way back from {address}", way.sandbox)))
+            }
             _ => Ok(None),
         }
     }
@@ -137,7 +158,10 @@ impl LinuxKernel {
         match stray {
             Stray::Link { name, mac } => match self.conn.link(name)?.filter(|link| link.mac == Some(*mac)) {
                 Some(link) if link.kind == LinkKind::Bridge => Ok(self.conn.delete_link(name)?),
-                Some(_) => Ok(self.conn.cut(name, CORPSES)?),
+                Some(_) => {
+                    self.conn.cut(&ifb_of(name), CORPSES)?;
+                    Ok(self.conn.cut(name, CORPSES)?)
+                }
                 None => Ok(()),
             },
             Stray::Sandbox(sandbox) => match &self.netns_dir {

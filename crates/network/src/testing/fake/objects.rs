@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use netloft_link::Prohibition;
 use netloft_nft::Fact;
-use netloft_types::{Family, InterfaceName, MacAddr, Port, SandboxName, Subnet};
+use netloft_types::{EndpointId, Family, InterfaceName, MacAddr, Port, SandboxName, Subnet};
 
 use crate::kernel::{FoundLink, KernelError, Survey};
 use crate::plan::{Macvlan, Step, Undo, Veth};
@@ -15,6 +15,8 @@ pub(super) struct Shared {
     pub(super) links: BTreeMap<InterfaceName, Link>,
     /// By sandbox: whether it is ours, and the interfaces in it.
     pub(super) sandboxes: BTreeMap<SandboxName, Sandbox>,
+    /// Namespaces that only the process holds that made them, and the interfaces in them.
+    pub(super) unnamed: BTreeMap<EndpointId, Sandbox>,
     pub(super) prohibitions: BTreeSet<Prohibition>,
     pub(super) has_filter: bool,
     pub(super) facts: BTreeSet<Fact>,
@@ -25,6 +27,8 @@ pub(super) struct Shared {
     pub(super) default_deny: Vec<String>,
     /// Addresses whose connections were forgotten at once, because they did not rest.
     pub(super) forgotten: Vec<IpAddr>,
+    /// How many ports a bridge has at most, if there is a limit.
+    pub(super) ports_max: Option<usize>,
     pub(super) stock: VecDeque<Result<bool, KernelError>>,
 }
 
@@ -41,10 +45,17 @@ pub(super) enum Kind {
     Bridge,
     /// The host end of a pair; cut, it has no bridge.
     Veth {
-        sandbox: SandboxName,
+        home: Home,
         interface: InterfaceName,
         bridge: Option<InterfaceName>,
     },
+}
+
+/// Where the other end of a pair is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Home {
+    Sandbox(SandboxName),
+    Unnamed(EndpointId),
 }
 
 impl Link {
@@ -57,6 +68,8 @@ impl Link {
 pub(super) struct Sandbox {
     pub(super) is_foreign: bool,
     pub(super) interfaces: Vec<InterfaceName>,
+    /// The addresses that it answers from by a link of their own.
+    pub(super) ways_back: BTreeSet<IpAddr>,
 }
 
 impl Shared {
@@ -82,6 +95,11 @@ impl Shared {
                 self.sandboxes.insert(sandbox.clone(), Sandbox::default());
                 Ok(())
             }
+            Step::CreateUnnamed { endpoint } => {
+                self.unnamed.insert(*endpoint, Sandbox::default());
+                Ok(())
+            }
+            Step::NameNetns { endpoint, sandbox } => self.name_netns(*endpoint, sandbox),
             Step::CreateVeth(veth) => self.create_veth(veth),
             Step::CreateMacvlan(macvlan) => self.create_macvlan(macvlan),
             Step::Limit { host_link, .. } => match self.links.get(host_link) {
@@ -89,11 +107,20 @@ impl Shared {
                 None => Err(missing(format!("link {host_link}"))),
             },
             Step::ConfigureInside(inside) => {
-                if self.sandbox(&inside.sandbox)?.interfaces.contains(&inside.interface) {
+                let home = self.home_of(inside.endpoint, &inside.sandbox);
+                if self.inside(&home)?.interfaces.contains(&inside.interface) {
                     Ok(())
                 } else {
                     Err(missing(format!("interface {}", inside.interface)))
                 }
+            }
+            Step::OpenWayBack(way) => {
+                let sandbox = self.sandbox(&way.sandbox)?;
+                if !sandbox.interfaces.contains(&way.interface) {
+                    return Err(missing(format!("interface {}", way.interface)));
+                }
+                sandbox.ways_back.extend(way.gateways.keys());
+                Ok(())
             }
         }
     }
@@ -112,6 +139,10 @@ impl Shared {
                     self.drop_sandbox(sandbox);
                 }
             }
+            Undo::DropUnnamed { endpoint } => {
+                self.unnamed.remove(endpoint);
+                self.drop_links(&Home::Unnamed(*endpoint));
+            }
             Undo::CutVeth { host_link, host_mac, .. } => self.cut_veth(host_link, *host_mac),
             Undo::DeleteMacvlan { sandbox, interface, .. } => {
                 if let Some(sandbox) = self.sandboxes.get_mut(sandbox) {
@@ -119,23 +150,61 @@ impl Shared {
                 }
             }
             Undo::Unlimit { .. } => {}
+            Undo::CloseWayBack { sandbox, addresses } => {
+                if let Some(sandbox) = self.sandboxes.get_mut(sandbox) {
+                    sandbox.ways_back.retain(|it| !addresses.contains(it));
+                }
+            }
         }
     }
 
     pub(super) fn drop_sandbox(&mut self, sandbox: &SandboxName) {
         self.sandboxes.remove(sandbox);
-        let is_in = |link: &Link| matches!(&link.kind, Kind::Veth { sandbox: other, .. } if other == sandbox);
-        self.links.retain(|_, link| !is_in(link));
+        self.drop_links(&Home::Sandbox(sandbox.clone()));
+    }
+
+    /// Drops what only its maker held.
+    pub(super) fn drop_unnamed(&mut self) {
+        for endpoint in std::mem::take(&mut self.unnamed).into_keys() {
+            self.drop_links(&Home::Unnamed(endpoint));
+        }
+    }
+
+    /// Drops the links whose other end was there.
+    fn drop_links(&mut self, gone: &Home) {
+        let is_there = |link: &Link| matches!(&link.kind, Kind::Veth { home, .. } if home == gone);
+        self.links.retain(|_, link| !is_there(link));
+    }
+
+    fn name_netns(&mut self, endpoint: EndpointId, sandbox: &SandboxName) -> Result<(), KernelError> {
+        if self.sandboxes.contains_key(sandbox) {
+            return Err(exists(format!("sandbox {sandbox}")));
+        }
+        let found = self.unnamed.remove(&endpoint);
+        let found = found.ok_or_else(|| missing(format!("network namespace of endpoint {endpoint}")))?;
+        self.sandboxes.insert(sandbox.clone(), found);
+        for link in self.links.values_mut() {
+            if let Kind::Veth { home, .. } = &mut link.kind
+                && *home == Home::Unnamed(endpoint)
+            {
+                *home = Home::Sandbox(sandbox.clone());
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn cut_veth(&mut self, host_link: &InterfaceName, host_mac: MacAddr) {
         if let Some(link) = self.links.get_mut(host_link)
             && link.mac == host_mac
-            && let Kind::Veth { bridge, sandbox, interface } = &mut link.kind
+            && let Kind::Veth { bridge, home, interface } = &mut link.kind
         {
             *bridge = None;
-            if let Some(sandbox) = self.sandboxes.get_mut(sandbox) {
-                sandbox.interfaces.retain(|it| it != interface);
+            let inside = match home {
+                Home::Sandbox(sandbox) => self.sandboxes.get_mut(sandbox),
+                Home::Unnamed(endpoint) => self.unnamed.get_mut(endpoint),
+            };
+            if let Some(inside) = inside {
+                inside.interfaces.retain(|it| it != interface);
             }
         }
     }
@@ -147,6 +216,7 @@ impl Shared {
             mac: link.mac,
             index: 0,
             bridge: None,
+            addresses: Vec::new(),
             alias: link.alias.clone(),
             is_cut: link.is_cut(),
         });
@@ -164,9 +234,10 @@ impl Shared {
         match step {
             Step::CreateBridge(spec) => link(&spec.name, spec.mac).is_some(),
             Step::ProhibitForwarding(rule) => self.prohibitions.contains(rule),
-            Step::CreateNetns { sandbox } | Step::AdoptNetns { sandbox, .. } => {
-                self.sandboxes.contains_key(sandbox)
-            }
+            Step::CreateNetns { sandbox }
+            | Step::AdoptNetns { sandbox, .. }
+            | Step::NameNetns { sandbox, .. } => self.sandboxes.contains_key(sandbox),
+            Step::CreateUnnamed { endpoint } => self.unnamed.contains_key(endpoint),
             Step::CreateVeth(veth) => {
                 link(&veth.host_link, veth.host_mac).is_some_and(|link| !link.is_cut())
                     && self.links.contains_key(&veth.bridge)
@@ -175,7 +246,7 @@ impl Shared {
                 let sandbox = self.sandboxes.get(&it.sandbox);
                 sandbox.is_some_and(|sandbox| sandbox.interfaces.contains(&it.interface))
             }
-            Step::Admit { .. } | Step::Limit { .. } | Step::ConfigureInside(_) => true,
+            Step::Admit { .. } | Step::Limit { .. } | Step::ConfigureInside(_) | Step::OpenWayBack(_) => true,
         }
     }
 
@@ -189,18 +260,21 @@ impl Shared {
 
     pub(super) fn create_veth(&mut self, veth: &Veth) -> Result<(), KernelError> {
         self.bridge(&veth.bridge)?;
-        let sandbox = self.sandbox(&veth.sandbox)?;
-        if veth.interface.as_str() == "lo" || sandbox.interfaces.contains(&veth.interface) {
+        let is_port = |link: &&Link| matches!(&link.kind, Kind::Veth { bridge, .. } if *bridge == Some(veth.bridge.clone()));
+        let ports = self.links.values().filter(is_port).count();
+        if self.ports_max.is_some_and(|most| ports >= most) {
+            return Err(KernelError::Full { bridge: veth.bridge.clone() });
+        }
+        let home = self.home_of(veth.endpoint, &veth.sandbox);
+        let inside = self.inside(&home)?;
+        if veth.interface.as_str() == "lo" || inside.interfaces.contains(&veth.interface) {
             return Err(exists(format!("interface {}", veth.interface)));
         }
-        let kind = Kind::Veth {
-            sandbox: veth.sandbox.clone(),
-            interface: veth.interface.clone(),
-            bridge: Some(veth.bridge.clone()),
-        };
+        let (interface, bridge) = (veth.interface.clone(), Some(veth.bridge.clone()));
+        let kind = Kind::Veth { home: home.clone(), interface, bridge };
         let (mac, alias) = (veth.host_mac, veth.alias.clone());
         self.create_link(&veth.host_link, Link { mac, alias, kind })?;
-        self.sandbox(&veth.sandbox)?.interfaces.push(veth.interface.clone());
+        self.inside(&home)?.interfaces.push(veth.interface.clone());
         Ok(())
     }
 
@@ -216,6 +290,24 @@ impl Shared {
         match self.links.get(name) {
             Some(Link { kind: Kind::Bridge, .. }) => Ok(()),
             _ => Err(missing(format!("bridge {name}"))),
+        }
+    }
+
+    fn home_of(&self, endpoint: EndpointId, sandbox: &SandboxName) -> Home {
+        if self.unnamed.contains_key(&endpoint) {
+            Home::Unnamed(endpoint)
+        } else {
+            Home::Sandbox(sandbox.clone())
+        }
+    }
+
+    fn inside(&mut self, home: &Home) -> Result<&mut Sandbox, KernelError> {
+        match home {
+            Home::Sandbox(sandbox) => self.sandbox(sandbox),
+            Home::Unnamed(endpoint) => {
+                let found = self.unnamed.get_mut(endpoint);
+                found.ok_or_else(|| missing(format!("network namespace of endpoint {endpoint}")))
+            }
         }
     }
 

@@ -1,0 +1,7 @@
+//! The process, from the outside.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod embedded;
+mod server;
+mod serving;

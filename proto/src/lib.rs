@@ -22,6 +22,7 @@
 //! # Ok::<(), netloft_types::Invalid>(())
 //! ```
 
+pub mod answer;
 pub mod from_wire;
 pub mod to_wire;
 
@@ -31,6 +32,7 @@ pub mod registry {
     #[allow(missing_docs, clippy::all, clippy::pedantic, single_use_lifetimes, reason = "generated code")]
     pub mod v1 {
         tonic::include_proto!("netloft.registry.v1");
+        include!(concat!(env!("OUT_DIR"), "/servers/netloft.registry.v1.rs"));
     }
 }
 
@@ -40,6 +42,7 @@ pub mod network {
     #[allow(missing_docs, clippy::all, clippy::pedantic, single_use_lifetimes, reason = "generated code")]
     pub mod v1 {
         tonic::include_proto!("netloft.network.v1");
+        include!(concat!(env!("OUT_DIR"), "/servers/netloft.network.v1.rs"));
     }
 }
 

@@ -6,10 +6,12 @@ mod values;
 
 use std::sync::Arc;
 
+use netloft_proto::answer::{EncodedInstances, ResolveAnswer, WatchAnswer};
 use netloft_proto::registry::v1 as wire;
 use netloft_proto::{from_wire, to_wire};
 use netloft_types::{HealthFilter, Instance, Lifecycle, LifecycleFilter, Query, Revision, Update};
 use proptest::prelude::*;
+use prost::Message as _;
 
 use self::values::{instance_ids, instances, service_names, tag_sets};
 
@@ -27,6 +29,22 @@ proptest! {
     #[test]
     fn every_update_round_trips(update in updates()) {
         prop_assert_eq!(from_wire::update(to_wire::update(&update)).unwrap(), update);
+    }
+
+    #[test]
+    fn a_batch_that_a_server_encodes_itself_is_what_the_schema_says(batch in prop::collection::vec(updates(), 0..4)) {
+        let answer = WatchAnswer::of(&batch, |all| EncodedInstances::of(all));
+        let read = wire::WatchResponse::decode(&*answer.encode_to_vec()).unwrap();
+        prop_assert_eq!(read.updates, batch.iter().map(to_wire::update).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn so_is_a_list(revision: u64, all in prop::collection::vec(instances().prop_map(Arc::new), 0..4)) {
+        let answer = ResolveAnswer { revision, instances: EncodedInstances::of(&all) };
+        let read = wire::ResolveResponse::decode(&*answer.encode_to_vec()).unwrap();
+        prop_assert_eq!(read.revision, revision);
+        let expected: Vec<_> = all.iter().map(|one| to_wire::instance(one)).collect();
+        prop_assert_eq!(read.instances, expected);
     }
 }
 

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use anyhow::{Context as _, Result, ensure};
+
 /// The directory of this workspace, or of its copy if the tests were copied away: `NETLOFT_SOURCE_DIR`.
 pub fn source_dir() -> PathBuf {
     let built_in = || Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -35,6 +37,35 @@ fn build() -> PathBuf {
 /// One of our programs.
 pub fn ours(name: &str) -> PathBuf {
     bin_dir().join(name)
+}
+
+/// Builds a package as it is shipped, unless `NETLOFT_BIN_DIR` says where its programs are.
+///
+/// # Errors
+///
+/// If it cannot be built.
+pub fn build_release(package: &str) -> Result<()> {
+    if env::var_os("NETLOFT_BIN_DIR").is_some() {
+        return Ok(());
+    }
+    let build = ["build", "--quiet", "--locked", "--release", "--package", package];
+    let status = Command::new(env!("CARGO")).args(build).current_dir(source_dir()).status()?;
+    ensure!(status.success(), "{package} cannot be built");
+    Ok(())
+}
+
+/// One of our programs as it is shipped: from `NETLOFT_BIN_DIR`, or where [`build_release`] has put it. For benches.
+///
+/// # Errors
+///
+/// If this program is not where cargo puts benches.
+pub fn released(name: &str) -> Result<PathBuf> {
+    if let Some(directory) = env::var_os("NETLOFT_BIN_DIR") {
+        return Ok(PathBuf::from(directory).join(name));
+    }
+    // This program is target/release/deps/NAME.
+    let this = env::current_exe()?;
+    Ok(this.ancestors().nth(2).context("cargo runs benches below target")?.join(name))
 }
 
 /// A program of somebody else, found on the path.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use netloft_health::{Action, BEAT, Cause, MonitorOptions, Observation, PanicOptions, Targets};
-use netloft_types::{Health, Instance, Lifecycle, Patch, Revision, Update};
+use netloft_types::{Health, Instance, Instances, Lifecycle, Patch, Revision, Update};
 use proptest::prelude::*;
 
 use self::world::{Manner, World, id, instance, ms, seconds};
@@ -293,7 +293,7 @@ fn after_a_restart_ten_thousand_checks_are_spread_over_their_interval() {
         let registered = instance(number, &["tcp,interval=10s"]).registered_over(None);
         std::sync::Arc::new(registered.judged(Health::Passing, true))
     };
-    let all: std::sync::Arc<[_]> = (0..10_000).map(ready).collect();
+    let all: Instances = (0..10_000).map(ready).collect();
     world.registry = all.iter().map(|one| (one.id.clone(), one.clone())).collect();
     world.monitor.apply(world.now, &[Update::Reset { at: Revision::new(1), all }]);
     let began = world.now;

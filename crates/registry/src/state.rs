@@ -24,8 +24,8 @@ use crate::{Change, Command, Delta, Error};
 pub struct Limits {
     /// Open sessions. The default of 65,536 is some 12 MiB; a session is a client process or a host's agent.
     pub sessions_max: usize,
-    /// Instances. The default of 262,144 is some 400 MiB of ordinary instances: with two tags and two facts
-    /// one takes 1.6 kB.
+    /// Instances. The default of 262,144 is some 200 MiB of ordinary instances: with 200 bytes of tags and metadata
+    /// one takes 0.8 kB, and another quarter of one once its service is asked for.
     pub instances_max: usize,
     /// Instances of one session, which all go in one revision. The default of 4,096 is well over what one
     /// host runs, and keeps that revision at a size that a watch can carry.

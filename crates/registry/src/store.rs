@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use netloft_types::{Instance, InstanceId, Query, Revision, ServiceName};
+use netloft_types::{Instance, InstanceId, Instances, Query, Revision, ServiceName};
 
 use crate::{Command, Error, FeedOptions, Limits, Watch};
 
@@ -88,7 +88,7 @@ pub struct Snapshot {
     /// The revision. A watch of the same query can go on from here.
     pub at: Revision,
     /// The instances, in order of their ids.
-    pub instances: Arc<[Arc<Instance>]>,
+    pub instances: Instances,
 }
 
 /// The services that have an instance, as of one revision.

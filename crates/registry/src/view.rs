@@ -11,13 +11,10 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 
-use netloft_types::{Instance, InstanceId, Query, Revision, ServiceName, Update};
+use netloft_types::{Instance, InstanceId, Instances, Query, Revision, ServiceName, Update};
 use tokio::sync::Notify;
 
 use crate::Change;
-
-/// Instances in order of their ids.
-pub(crate) type List = Arc<[Arc<Instance>]>;
 
 /// Updates after which a batch ends, at the next revision. It bounds the memory and the time under the lock
 /// that one read can take to about those of the largest revision.
@@ -41,7 +38,7 @@ pub(crate) struct View {
 /// One service, or everything.
 struct Scope {
     instances: BTreeMap<InstanceId, Arc<Instance>>,
-    list: OnceLock<List>,
+    list: OnceLock<Instances>,
     /// The changes in the history that touched this scope, oldest first.
     recent: VecDeque<Arc<Change>>,
     /// The newest change that may have touched this scope and is no longer in the history.
@@ -108,12 +105,12 @@ impl View {
     }
 
     /// Everything in the scope of `query`: its service's instances, not filtered yet.
-    pub(crate) fn list(&self, query: &Query) -> List {
-        self.scope(query).map_or_else(|| [].into(), Scope::list)
+    pub(crate) fn list(&self, query: &Query) -> Instances {
+        self.scope(query).map_or_else(Instances::default, Scope::list)
     }
 
     /// The lists of all services that have an instance.
-    pub(crate) fn lists(&self) -> Vec<(ServiceName, List)> {
+    pub(crate) fn lists(&self) -> Vec<(ServiceName, Instances)> {
         let inhabited = self.services.iter().filter(|(_, scope)| !scope.instances.is_empty());
         inhabited.map(|(name, scope)| (name.clone(), scope.list())).collect()
     }
@@ -267,8 +264,8 @@ impl Scope {
         }
     }
 
-    fn list(&self) -> List {
-        Arc::clone(self.list.get_or_init(|| self.instances.values().cloned().collect()))
+    fn list(&self) -> Instances {
+        self.list.get_or_init(|| self.instances.values().cloned().collect()).clone()
     }
 
     fn insert(&mut self, instance: &Arc<Instance>) {

@@ -12,10 +12,13 @@
 use std::fmt;
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use netloft_types::{Health, Instance, InstanceId, Query, Revision, ServiceName, Update};
+use netloft_types::{
+    Health, HealthFilter, Instance, InstanceId, Instances, LifecycleFilter, Query, Revision, ServiceName,
+    Update,
+};
 use tokio::sync::Notify;
 
-use crate::view::{List, View};
+use crate::view::View;
 use crate::{Change, Closed, Error, Found, ServiceSummary, Services, Snapshot};
 
 /// How much a feed remembers, and for how many.
@@ -25,7 +28,7 @@ pub struct FeedOptions {
     ///
     /// The default of 16,384 covers half a minute, a client's reconnection, at the 463 changes a second that
     /// a million hosts with an instance life of one day make; an ordinary cluster gets hours. Full, it takes
-    /// some 25 MiB beyond what is registered anyway.
+    /// some 15 MiB beyond what is registered anyway.
     pub history_len_max: usize,
     /// Watches. The default of 65,536 is some 40 MiB, with the task that reads each.
     pub watchers_max: usize,
@@ -273,23 +276,41 @@ impl fmt::Debug for Watch {
 }
 
 /// What `query` selects of a list of its scope: most often all of it, which is then shared.
-fn select(query: &Query, list: List) -> List {
-    if list.iter().all(|instance| query.matches(instance)) {
-        return list;
-    }
-    let selected = list.iter().filter(|instance| query.matches(instance));
-    selected.cloned().collect()
+fn select(query: &Query, list: Instances) -> Instances {
+    let is_ordinary = query.tags.is_empty()
+        && (query.health, query.lifecycle) == (HealthFilter::default(), LifecycleFilter::default());
+    let selected =
+        if is_ordinary { list.derive(|all| Usable(part(query, all))).0.clone() } else { part(query, &list) };
+    selected.unwrap_or(list)
 }
 
-fn summarize(name: ServiceName, list: &List) -> ServiceSummary {
-    let count =
-        |selected: &dyn Fn(&Instance) -> bool| list.iter().filter(|instance| selected(instance)).count();
-    let usable = Query::service(name.clone());
-    ServiceSummary {
-        instances: list.len(),
-        passing: count(&|instance| instance.health == Health::Passing),
-        critical: count(&|instance| instance.health == Health::Critical),
-        usable: count(&|instance| usable.matches(instance)),
-        name,
+/// What an ordinary query selects of a list.
+struct Usable(Option<Instances>);
+
+/// What `query` selects of a list, if that is not all of it.
+fn part(query: &Query, list: &[Arc<Instance>]) -> Option<Instances> {
+    if list.iter().all(|instance| query.matches(instance)) {
+        return None;
     }
+    Some(list.iter().filter(|instance| query.matches(instance)).cloned().collect())
+}
+
+fn summarize(name: ServiceName, list: &Instances) -> ServiceSummary {
+    let Counts { passing, critical, usable } = *list.derive(|all| {
+        let count = |selected: &dyn Fn(&Instance) -> bool| all.iter().filter(|one| selected(one)).count();
+        let ordinary = Query::default();
+        Counts {
+            passing: count(&|one| one.health == Health::Passing),
+            critical: count(&|one| one.health == Health::Critical),
+            usable: count(&|one| ordinary.matches(one)),
+        }
+    });
+    ServiceSummary { instances: list.len(), passing, critical, usable, name }
+}
+
+/// How the instances of a service are.
+struct Counts {
+    passing: usize,
+    critical: usize,
+    usable: usize,
 }

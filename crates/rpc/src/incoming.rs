@@ -1,10 +1,10 @@
 //! Accepted connections: counted, given a time to begin, and cut when the server has stopped.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -18,6 +18,7 @@ use crate::Listener;
 use crate::limits::PREFACE_TIMEOUT;
 use crate::phase::Phases;
 use crate::stream::unfold;
+use crate::unsent::Unsent;
 
 /// Pause after the kernel refused to accept, most often for want of file descriptors: it would refuse at once
 /// again, and trying without a pause would burn a processor on it.
@@ -62,6 +63,7 @@ pub(crate) fn incoming(
             let (socket, peer) = accept(&listeners).await;
             let connection = Connection {
                 socket,
+                unsent: Unsent::default(),
                 peer,
                 cut: Some(Box::pin(async move { phases.stopped().await })),
                 preface: Some(Preface::expected()),
@@ -102,6 +104,7 @@ fn concerns_one_connection(error: &io::Error) -> bool {
 /// A connection that gives its slot back when it is dropped.
 pub(crate) struct Connection {
     socket: Socket,
+    unsent: Unsent,
     peer: Peer,
     /// Resolves when the server has stopped waiting; `None` once it has. The task that drives the connection
     /// belongs to tonic, which would let it run for as long as the peer likes.
@@ -174,31 +177,33 @@ impl AsyncRead for Connection {
 }
 
 impl AsyncWrite for Connection {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_cut(cx)?;
-        Pin::new(&mut self.socket).poll_write(cx, buf)
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_cut(cx)?;
-        Pin::new(&mut self.socket).poll_flush(cx)
+        let Self { unsent, socket, .. } = &mut *self;
+        unsent.poll_flush(socket, cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.as_mut().poll_flush(cx))?;
         Pin::new(&mut self.socket).poll_shutdown(cx)
     }
 
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
+        bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.poll_cut(cx)?;
-        Pin::new(&mut self.socket).poll_write_vectored(cx, bufs)
+        let Self { unsent, socket, .. } = &mut *self;
+        unsent.poll_write(socket, cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
+        true
     }
 }
 

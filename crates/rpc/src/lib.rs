@@ -35,6 +35,7 @@ mod service;
 mod signal;
 pub mod status;
 mod stream;
+mod unsent;
 
 pub use directory::{run_directory, state_directory};
 pub use error::Error;

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use netloft_checker::Checker;
 use netloft_health::Observation;
+use netloft_proto::answer::{EncodedInstances, ResolveAnswer, WatchAnswer};
 use netloft_proto::registry::v1 as wire;
 use netloft_proto::{from_wire, to_wire};
 use netloft_registry::{Command, Error, ServiceSummary, Store, Watch};
 use netloft_types::limits::SESSION_TTL_MAX;
-use netloft_types::{Health, InstanceId, Invalid, Patch, Revision, SessionId};
+use netloft_types::{Health, InstanceId, Instances, Invalid, Patch, Revision, SessionId};
 use rand::RngExt as _;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -172,16 +173,14 @@ impl wire::registry_server::Registry for Service {
         }))
     }
 
-    async fn resolve(&self, request: Request<wire::ResolveRequest>) -> Answer<wire::ResolveResponse> {
+    async fn resolve(&self, request: Request<wire::ResolveRequest>) -> Answer<ResolveAnswer> {
         let query = from_wire::query(request.into_inner().query).map_err(|error| status::invalid(&error))?;
         let found = self.shared.store.list(&query).await.map_err(|error| status::of(&error))?;
-        Ok(Response::new(wire::ResolveResponse {
-            revision: found.at.number(),
-            instances: found.instances.iter().map(|instance| to_wire::instance(instance)).collect(),
-        }))
+        let (revision, instances) = (found.at.number(), encoded(&found.instances));
+        Ok(Response::new(ResolveAnswer { revision, instances }))
     }
 
-    type WatchStream = BoxStream<wire::WatchResponse>;
+    type WatchStream = BoxStream<WatchAnswer>;
 
     async fn watch(&self, request: Request<wire::WatchRequest>) -> Answer<Self::WatchStream> {
         let request = request.into_inner();
@@ -225,14 +224,18 @@ impl Shared {
     }
 }
 
-async fn next_batch(phases: &Phases, watch: &mut Watch) -> Result<wire::WatchResponse, Status> {
+async fn next_batch(phases: &Phases, watch: &mut Watch) -> Result<WatchAnswer, Status> {
     let batch = tokio::select! {
         batch = watch.next() => batch,
         () = phases.draining() => return Err(status::shutting_down()),
     };
     let batch = batch.map_err(|closed| Status::unavailable(closed.to_string()))?;
-    let updates = batch.iter().map(to_wire::update).collect();
-    Ok(wire::WatchResponse { updates })
+    Ok(WatchAnswer::of(&batch, encoded))
+}
+
+/// The bytes of a list, made by the first who asks for them.
+fn encoded(list: &Instances) -> EncodedInstances {
+    list.derive(EncodedInstances::of).clone()
 }
 
 fn parse<T: std::str::FromStr<Err = Invalid>>(text: &str) -> Result<T, Status> {

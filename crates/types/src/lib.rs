@@ -20,8 +20,10 @@ mod addr;
 mod attach;
 mod check;
 mod endpoint;
+mod facts;
 mod id;
 mod instance;
+mod instances;
 mod invalid;
 pub mod limits;
 mod name;
@@ -40,8 +42,10 @@ pub use check::{
     HttpHeaders, HttpMethod, HttpPath, Output, Percent, Reason, Span, StatusRange,
 };
 pub use endpoint::{Attachment, Driver, Endpoint, InterfaceAddr, Network};
+pub use facts::{Locality, Metadata, Tag, Tags};
 pub use id::{EndpointId, InstanceId, SessionId};
-pub use instance::{Health, Instance, Lifecycle, Locality, Metadata, Tag, Tags, Weight};
+pub use instance::{Health, Instance, Lifecycle, Weight};
+pub use instances::Instances;
 pub use invalid::Invalid;
 pub use name::{InterfaceName, NetworkName, SandboxName, ServiceName};
 pub use network::{DriverSpec, Mtu, NetworkSpec, ReadyCount, Segment};

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::{Instance, InstanceId};
+use crate::{Instance, InstanceId, Instances};
 
 /// A point in the history of a store: one more with each change, and 0 before every change there can be.
 ///
@@ -51,7 +51,7 @@ pub enum Update {
         /// The revision of the snapshot.
         at: Revision,
         /// Everything the watch selects, in order of instance id.
-        all: Arc<[Arc<Instance>]>,
+        all: Instances,
     },
     /// This instance is new, or changed, or newly selected.
     Put {

@@ -47,11 +47,11 @@ pub(super) fn write_instance(instance: &Instance, bytes: &mut Vec<u8>) {
     for part in [locality.region(), locality.zone(), locality.host()] {
         write_text(part, bytes);
     }
-    bytes.push(small(instance.tags.iter().len()));
+    bytes.push(small(instance.tags.iter().count()));
     for tag in instance.tags.iter() {
-        write_text(tag.as_str(), bytes);
+        write_text(tag, bytes);
     }
-    bytes.push(small(instance.metadata.iter().len()));
+    bytes.push(small(instance.metadata.iter().count()));
     for (key, value) in instance.metadata.iter() {
         write_text(key, bytes);
         write_long_text(value, bytes);

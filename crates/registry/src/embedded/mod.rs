@@ -16,6 +16,7 @@ mod disk;
 mod entry;
 mod error;
 mod frame;
+mod gathering;
 mod image;
 mod ledger;
 mod replay;

@@ -14,6 +14,7 @@ use tracing::info;
 
 use super::clock::Clock;
 use super::disk::{Directory, Disk};
+use super::gathering::Gathering;
 use super::image::ImageJob;
 use super::ledger::Layout;
 use super::writer::{Job, Shared, Writer};
@@ -121,7 +122,8 @@ impl EmbeddedStore {
             info!(directory = %directory.display(), %revision, ?took, "store opened");
             // A writer that nobody waits for is told to stop by the end of its inbox.
             if opened.send(Ok((shared, Arc::clone(&clock)))).is_ok() {
-                Loop { writer, clock, messages, to_self, imager: None }.run();
+                let gathering = Gathering::default();
+                Loop { writer, clock, messages, gathering, to_self, imager: None }.run();
             }
         };
         let thread = thread::Builder::new().name("registry-writer".into()).spawn(run);
@@ -206,6 +208,7 @@ struct Loop {
     writer: Writer,
     clock: Arc<Clock>,
     messages: Receiver<Message>,
+    gathering: Gathering,
     /// For the thread that writes an image.
     to_self: Sender<Message>,
     /// The thread that writes an image.
@@ -228,12 +231,29 @@ impl Loop {
                 let Ok(message) = self.messages.try_recv() else { break };
                 is_stopping |= self.take(message, &mut waiting);
             }
-            let now = self.clock.now(self.writer.next_deadline());
+            is_stopping |= self.gather(&mut waiting);
+            let (now, jobs) = (self.clock.now(self.writer.next_deadline()), waiting.len());
+            let began = Instant::now();
             self.writer.turn(now, &mut waiting);
+            self.gathering.wrote(jobs - waiting.len(), began.elapsed());
         }
         if let Some(imager) = self.imager {
             let _ = imager.join();
         }
+    }
+
+    /// Waits a moment for others to come, if that is worth it; answers whether the writer was told to stop.
+    fn gather(&mut self, waiting: &mut VecDeque<Job>) -> bool {
+        let before = waiting.len();
+        let Some(wait) = self.gathering.wait(before) else { return false };
+        let (began, mut is_stopping) = (Instant::now(), false);
+        while waiting.len() < wait.callers && !is_stopping {
+            let left = wait.limit.saturating_sub(began.elapsed());
+            let Ok(message) = self.messages.recv_timeout(left) else { break };
+            is_stopping = self.take(message, waiting);
+        }
+        self.gathering.waited(before, waiting.len());
+        is_stopping
     }
 
     /// Waits for a message, until the next session ends or the clock is to be told the time, if there is nothing else

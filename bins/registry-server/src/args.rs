@@ -112,6 +112,11 @@ pub(crate) struct Options {
         value_parser = clap::value_parser!(u8).range(0..=100)
     )]
     pub(crate) panic_percent: Option<u8>,
+    /// The TCP address at which to answer Prometheus over HTTP: /metrics, /healthz and /readyz; port 0 takes a free one
+    /// [default: none]
+    #[arg(long, env = "NETLOFT_REGISTRY_METRICS", value_name = "ADDRESS")]
+    #[serde(deserialize_with = "parsed")]
+    pub(crate) metrics: Option<OrNone<SocketAddr>>,
     /// The least important messages to log, on the standard error [default: info]
     #[arg(long, env = "NETLOFT_REGISTRY_LOG", value_enum, value_name = "LEVEL")]
     pub(crate) log: Option<LogLevel>,
@@ -206,6 +211,7 @@ impl Options {
             check_deny: self.check_deny.or(other.check_deny),
             probes_max: self.probes_max.or(other.probes_max),
             panic_percent: self.panic_percent.or(other.panic_percent),
+            metrics: self.metrics.or(other.metrics),
             log: self.log.or(other.log),
             log_format: self.log_format.or(other.log_format),
         }
@@ -254,6 +260,7 @@ mod tests {
             instances-per-session-max = 3
             watchers-max = 4
             history-len-max = 5
+            metrics = "127.0.0.1:0"
             connections-max = 6
             check-allow = ["127.0.0.0/8"]
             check-deny = ["10.0.0.0/8"]
@@ -275,6 +282,7 @@ mod tests {
             instances_per_session_max: Some(3),
             watchers_max: Some(4),
             history_len_max: Some(5),
+            metrics: Some(OrNone::Some("127.0.0.1:0".parse().unwrap())),
             connections_max: Some(6),
             check_allow: Some(vec!["127.0.0.0/8".parse().unwrap()]),
             check_deny: Some(vec!["10.0.0.0/8".parse().unwrap()]),

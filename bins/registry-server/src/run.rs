@@ -1,14 +1,19 @@
 //! From settings to a served registry, and to its orderly end.
 
 use std::io::{self, Write as _};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use netloft_checker::Checker;
+use netloft_metrics::Metrics;
 use netloft_registry::embedded::{Backup, Condition, backup, restore};
 use netloft_registry::{EmbeddedStore, MemoryStore, Store};
 use netloft_rpc::{Listener, Server, SocketAccess, shutdown_requested};
+use sd_notify::NotifyState;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tracing::level_filters::LevelFilter;
 use tracing::{info, warn};
 
@@ -36,15 +41,53 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     if let Some(path) = &settings.unix {
         listeners.push(Listener::unix(path, SocketAccess::Owner).await?);
     }
-    let checker = Checker::start(Arc::clone(&store), settings.monitor_options);
-    let mut server = Server::new(settings.server_options).checked_registry(store, checker);
+    let metrics = Metrics::of(store, env!("CARGO_PKG_VERSION"));
+    let checker = Checker::start(metrics.store(), settings.monitor_options);
+    let mut server = Server::new(settings.server_options).checked_registry(metrics.store(), checker.clone());
+    let mut metrics = metrics.checks(checker);
     if let Some(condition) = condition {
-        server = server.condition(condition);
+        server = server.condition(condition.clone());
+        metrics = metrics.condition(condition);
     }
-    tell_ready(&listeners).context("cannot write to the standard output")?;
-    server.run(listeners, shutdown).await?;
+    let metrics = metrics.build();
+    let answering = Answering::start(settings.metrics, metrics.router()).await?;
+    tell_ready(&listeners, answering.address).context("cannot write to the standard output")?;
+    let shutdown = async {
+        shutdown.await;
+        tell_manager(NotifyState::Stopping);
+    };
+    server.layer(metrics.calls()).run(listeners, shutdown).await?;
     info!("stopped");
     Ok(())
+}
+
+/// Answers over HTTP until it is dropped.
+struct Answering {
+    address: Option<SocketAddr>,
+    task: JoinHandle<()>,
+}
+
+impl Answering {
+    async fn start(address: Option<SocketAddr>, router: axum::Router) -> anyhow::Result<Self> {
+        let Some(address) = address else {
+            return Ok(Self { address: None, task: tokio::spawn(async {}) });
+        };
+        let refused = || format!("cannot listen on {address} for metrics");
+        let listener = TcpListener::bind(address).await.with_context(refused)?;
+        let address = Some(listener.local_addr()?);
+        let task = tokio::spawn(async move {
+            if let Err(error) = axum::serve(listener, router).await {
+                warn!(%error, "no more metrics");
+            }
+        });
+        Ok(Self { address, task })
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 /// The store, and how it tells what it can do, if it can ever do less.
@@ -76,13 +119,24 @@ pub(crate) fn transfer(command: Command) -> anyhow::Result<String> {
 }
 
 /// One line for each listener, for whoever started this process and waits to connect: what it asked for, with
-/// the port that it got.
-fn tell_ready(listeners: &[Listener]) -> io::Result<()> {
+/// the port that it got. A service manager that asked to be told is told, too (`sd_notify(3)`).
+fn tell_ready(listeners: &[Listener], metrics: Option<SocketAddr>) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     for listener in listeners {
         writeln!(stdout, "listening on {listener}")?;
     }
-    stdout.flush()
+    if let Some(address) = metrics {
+        writeln!(stdout, "metrics on http://{address}/metrics")?;
+    }
+    stdout.flush()?;
+    tell_manager(NotifyState::Ready);
+    Ok(())
+}
+
+fn tell_manager(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        warn!(%error, "cannot tell the service manager");
+    }
 }
 
 fn start_log(level: LogLevel, format: LogFormat) {

@@ -25,6 +25,8 @@ pub(crate) struct Settings {
     pub(crate) store_options: EmbeddedOptions,
     pub(crate) server_options: ServerOptions,
     pub(crate) monitor_options: MonitorOptions,
+    /// Where Prometheus is answered.
+    pub(crate) metrics: Option<SocketAddr>,
     pub(crate) log: LogLevel,
     pub(crate) log_format: LogFormat,
 }
@@ -86,6 +88,10 @@ impl Settings {
                 options.probes_max,
                 options.panic_percent,
             ),
+            metrics: match options.metrics {
+                Some(OrNone::Some(address)) => Some(address),
+                Some(OrNone::None) | None => None,
+            },
             log: options.log.unwrap_or_default(),
             log_format: options.log_format.unwrap_or_default(),
         })

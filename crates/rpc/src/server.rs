@@ -4,6 +4,9 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Body as AxumBody;
+use axum::response::IntoResponse;
+use axum::routing::Route;
 use netloft_checker::Checker;
 use netloft_proto::DESCRIPTORS;
 use netloft_proto::registry::v1::registry_server::RegistryServer;
@@ -17,6 +20,7 @@ use tonic::server::NamedService;
 use tonic::service::{Routes, RoutesBuilder};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
+use tower::Layer;
 use tracing::{info, warn};
 
 use crate::incoming::incoming;
@@ -110,6 +114,21 @@ impl Server {
     {
         self.names.push(S::NAME);
         self.routes.add_service(service);
+        self
+    }
+
+    /// Puts something around all services that were added so far: around their calls as HTTP requests, whose answers
+    /// have `grpc-status` in their headers if they failed before they began.
+    #[must_use]
+    pub fn layer<L>(mut self, layer: L) -> Self
+    where
+        L: Layer<Route> + Clone + Send + Sync + 'static,
+        L::Service: HttpService<http::Request<AxumBody>, Error = Infallible> + Clone + Send + Sync + 'static,
+        <L::Service as HttpService<http::Request<AxumBody>>>::Response: IntoResponse,
+        <L::Service as HttpService<http::Request<AxumBody>>>::Future: Send,
+    {
+        let routes = std::mem::take(&mut self.routes).routes();
+        self.routes = RoutesBuilder::from(routes.into_axum_router().layer(layer));
         self
     }
 

@@ -4,5 +4,6 @@
 
 mod embedded;
 mod health;
+mod metrics;
 mod server;
 mod serving;

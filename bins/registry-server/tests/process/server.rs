@@ -51,6 +51,13 @@ impl Server {
         line.strip_prefix("listening on ").expect("a ready line").to_owned()
     }
 
+    /// Where it answers Prometheus; told after all addresses.
+    pub(crate) fn next_metrics(&mut self) -> String {
+        let line = self.stdout.next().expect("it ended without a word").unwrap();
+        let url = line.strip_prefix("metrics on http://").expect("a line about metrics");
+        url.strip_suffix("/metrics").expect("the path of Prometheus").to_owned()
+    }
+
     /// Kills it, in the middle of whatever it does.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();

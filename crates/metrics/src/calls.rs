@@ -1,0 +1,154 @@
+//! Calls over gRPC: how many, how they ended, how long until they were answered.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use axum::http::{HeaderMap, Request, Response};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+use tower::{Layer, Service};
+
+/// The codes of gRPC by their numbers (github.com/grpc/grpc, doc/statuscodes.md).
+const CODES: [&str; 17] = [
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+];
+const UNKNOWN: usize = 2;
+const UNIMPLEMENTED: usize = 12;
+
+/// From 20 µs to 5 s.
+pub(crate) fn durations() -> Histogram {
+    Histogram::new(exponential_buckets(20e-6, 4.0, 10))
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Method {
+    method: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    method: String,
+    code: &'static str,
+}
+
+/// What is counted.
+#[derive(Debug)]
+pub(crate) struct Calls {
+    handled: Family<Outcome, Counter>,
+    seconds: Family<Method, Histogram, fn() -> Histogram>,
+    under_way: Gauge,
+}
+
+impl Calls {
+    pub(crate) fn register(registry: &mut Registry) -> Arc<Self> {
+        let calls = Self {
+            handled: Family::default(),
+            seconds: Family::new_with_constructor(durations),
+            under_way: Gauge::default(),
+        };
+        let handled = "Calls by method and code; of a stream, how it began";
+        registry.register("grpc_calls", handled, calls.handled.clone());
+        let seconds = "Time until a call was answered, or its stream began";
+        registry.register("grpc_call_seconds", seconds, calls.seconds.clone());
+        registry.register("grpc_calls_under_way", "Calls not answered yet", calls.under_way.clone());
+        Arc::new(calls)
+    }
+
+    fn answered(&self, path: &str, headers: &HeaderMap, began: Instant) {
+        let code = code(headers);
+        // A method that does not exist is the caller's invention, of which there is no end.
+        let method = if code == UNIMPLEMENTED { "unknown" } else { path.trim_start_matches('/') };
+        let method = method.to_owned();
+        self.seconds.get_or_create(&Method { method: method.clone() }).observe(began.elapsed().as_secs_f64());
+        self.handled.get_or_create(&Outcome { method, code: CODES[code] }).inc();
+    }
+}
+
+/// The code of an answer. One that has its code after its body was begun in good order.
+fn code(headers: &HeaderMap) -> usize {
+    let Some(said) = headers.get("grpc-status") else { return 0 };
+    let number = said.to_str().ok().and_then(|said| said.parse().ok());
+    number.filter(|number| *number < CODES.len()).unwrap_or(UNKNOWN)
+}
+
+/// Counts the calls of a service of gRPC; see [`Metrics::calls`](crate::Metrics::calls).
+#[derive(Debug, Clone)]
+pub struct CallLayer(pub(crate) Arc<Calls>);
+
+impl<S> Layer<S> for CallLayer {
+    type Service = ObservedCalls<S>;
+
+    fn layer(&self, inner: S) -> ObservedCalls<S> {
+        ObservedCalls { inner, calls: Arc::clone(&self.0) }
+    }
+}
+
+/// A service whose calls are counted.
+#[derive(Debug, Clone)]
+pub struct ObservedCalls<S> {
+    inner: S,
+    calls: Arc<Calls>,
+}
+
+/// A call that is under way until this is dropped.
+struct UnderWay(Arc<Calls>);
+
+impl UnderWay {
+    fn begin(calls: &Arc<Calls>) -> Self {
+        calls.under_way.inc();
+        Self(Arc::clone(calls))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.under_way.dec();
+    }
+}
+
+impl<S, B, R> Service<Request<B>> for ObservedCalls<S>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+    S::Future: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let (path, began) = (request.uri().path().to_owned(), Instant::now());
+        let under_way = UnderWay::begin(&self.calls);
+        let answer = self.inner.call(request);
+        Box::pin(async move {
+            let answer = answer.await?;
+            under_way.0.answered(&path, answer.headers(), began);
+            Ok(answer)
+        })
+    }
+}

@@ -49,7 +49,8 @@ pub(crate) struct Instance {
     pub(crate) service: u32,
 }
 
-const ID_PREFIX: &str = "instance-";
+/// What the id of every instance begins with.
+pub(crate) const ID_PREFIX: &str = "instance-";
 
 impl Instance {
     pub(crate) const TAGS: [&str; 3] = ["v2", "primary", "canary"];
@@ -78,17 +79,19 @@ impl Instance {
         20_000 + self.number % 40_000
     }
 
+    pub(crate) fn metadata() -> serde_json::Map<String, Value> {
+        Self::METADATA.iter().map(|(key, value)| ((*key).to_owned(), Value::from(*value))).collect()
+    }
+
     /// For those who keep bytes.
     pub(crate) fn json(self) -> Vec<u8> {
-        let metadata: serde_json::Map<_, _> =
-            Self::METADATA.iter().map(|(key, value)| ((*key).to_owned(), Value::from(*value))).collect();
         json!({
             "id": self.id(),
             "service": self.service_name(),
             "address": self.address(),
             "port": self.port(),
             "tags": Self::TAGS,
-            "metadata": metadata,
+            "metadata": Self::metadata(),
         })
         .to_string()
         .into_bytes()

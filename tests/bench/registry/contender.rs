@@ -10,18 +10,21 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use netloft_netns::Netns;
 use netloft_tests::bench::process::Process;
-
 use tokio::time::timeout;
 
 use crate::client::Client;
+use crate::consul::Consul;
 use crate::etcd::Etcd;
 use crate::field::Bench;
 use crate::netloft::{Netloft, Store};
+use crate::rnacos::Rnacos;
 use crate::zookeeper::Zookeeper;
-use crate::{etcd, netloft, zookeeper};
+use crate::{consul, etcd, netloft, rnacos, zookeeper};
 
 /// How long a server may take to begin with a client.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How many ports each has.
+const PORTS: u16 = 4;
 
 /// A registry, and how it keeps what it is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +32,8 @@ pub(crate) enum Kind {
     Netloft(Store),
     Etcd(Syncing),
     Zookeeper(Syncing),
+    Consul,
+    Rnacos,
 }
 
 /// Whether an answer waits until the disk has it.
@@ -52,6 +57,8 @@ impl Kind {
         Self::Etcd(Syncing::Always),
         Self::Zookeeper(Syncing::Always),
     ];
+    /// Those that are widely used, or quick, and take part in few rows.
+    pub(crate) const OTHERS: [Self; 2] = [Self::Consul, Self::Rnacos];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -61,7 +68,14 @@ impl Kind {
             Self::Etcd(Syncing::Never) => "etcd without fsync",
             Self::Zookeeper(Syncing::Always) => "ZooKeeper",
             Self::Zookeeper(Syncing::Never) => "ZooKeeper without fsync",
+            Self::Consul => "Consul's catalog",
+            Self::Rnacos => "r-nacos",
         }
+    }
+
+    /// Whether it gets quicker as it runs.
+    pub(crate) fn compiles_while_running(self) -> bool {
+        matches!(self, Self::Zookeeper(_))
     }
 
     /// What `--peers` calls it; ours is always measured.
@@ -70,6 +84,8 @@ impl Kind {
             Self::Netloft(_) => None,
             Self::Etcd(_) => Some("etcd"),
             Self::Zookeeper(_) => Some("zookeeper"),
+            Self::Consul => Some("consul"),
+            Self::Rnacos => Some("rnacos"),
         }
     }
 }
@@ -83,16 +99,17 @@ pub(crate) struct Place {
 
 impl Place {
     fn new(bench: &Bench) -> Self {
-        // Nobody else is in this network; each gets a pair.
+        // Nobody else is in this network.
         static PORT: AtomicU16 = AtomicU16::new(7_400);
-        let port = PORT.fetch_add(2, Ordering::Relaxed);
+        let port = PORT.fetch_add(PORTS, Ordering::Relaxed);
         let file = |name| bench.files().join(format!("{name}-{port}"));
         Self { address: ([127, 0, 0, 1], port).into(), data: file("data"), log: file("log") }
     }
 
-    /// For those who listen twice.
-    pub(crate) fn second_address(&self) -> SocketAddr {
-        SocketAddr::new(self.address.ip(), self.address.port() + 1)
+    /// One of its ports. The first is that of its address; the others are for those who listen more than once.
+    pub(crate) fn port(&self, index: u16) -> u16 {
+        debug_assert!(index < PORTS);
+        self.address.port() + index
     }
 }
 
@@ -159,6 +176,8 @@ fn spawn(kind: Kind, place: &Place, bench: &Bench) -> Result<Process> {
         Kind::Netloft(store) => netloft::server(store, place)?,
         Kind::Etcd(syncing) => etcd::server(syncing, place, &bench.peers)?,
         Kind::Zookeeper(syncing) => zookeeper::server(syncing, place, &bench.peers)?,
+        Kind::Consul => consul::server(place, &bench.peers)?,
+        Kind::Rnacos => rnacos::server(place, &bench.peers)?,
     };
     Process::start(command, &Netns::current()?, &place.log)
 }
@@ -168,6 +187,8 @@ async fn connect(kind: Kind, address: SocketAddr) -> Result<Box<dyn Client>> {
         Kind::Netloft(_) => Box::new(Netloft::connect(address).await?),
         Kind::Etcd(_) => Box::new(Etcd::connect(address).await?),
         Kind::Zookeeper(_) => Box::new(Zookeeper::connect(address).await?),
+        Kind::Consul => Box::new(Consul::connect(address).await?),
+        Kind::Rnacos => Box::new(Rnacos::connect(address).await?),
     })
 }
 

@@ -23,7 +23,14 @@ pub(crate) enum Work {
 }
 
 /// Clients that fill a registry.
-const FILLERS: usize = 64;
+pub(crate) const FILLERS: usize = 64;
+/// A turn that is not counted.
+const WARM_UP: Duration = Duration::from_secs(1);
+/// Operations after which a virtual machine has compiled what it runs often: from there on, its processor time for
+/// each does not fall any more.
+const COMPILED_AFTER: usize = 50_000;
+/// Operations that take longer than that run more code each.
+const WARM_UP_MAX: Duration = Duration::from_secs(8);
 /// After a failure, so that a server that is gone is not asked a million times.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -53,11 +60,23 @@ pub(crate) fn load(
             done.push(client);
         }
         let round = meter.end(&samples)?;
+        let mut ending = JoinSet::new();
         for mut client in done {
-            client.finish().await?;
+            ending.spawn(async move { client.finish().await });
         }
+        ending.join_all().await.into_iter().collect::<Result<()>>()?;
         Ok(round)
     })
+}
+
+/// Lets a server do something until it is as quick at it as it gets.
+pub(crate) fn warm_up(bench: &Bench, contender: &Contender, work: Work) -> Result<()> {
+    let enough = if contender.kind.compiles_while_running() { COMPILED_AFTER } else { 1 };
+    let (start, mut done) = (Instant::now(), 0);
+    while done < enough && start.elapsed() < WARM_UP_MAX {
+        done += load(bench, contender, FILLERS, WARM_UP, work)?.count();
+    }
+    Ok(())
 }
 
 async fn repeat(
@@ -93,11 +112,22 @@ fn check(found: &[u32], expected: usize) -> Result<()> {
 
 /// Registers so many instances; they stay for as long as the clients that are returned.
 pub(crate) fn fill(bench: &Bench, contender: &Contender, count: usize) -> Result<Vec<Box<dyn Client>>> {
+    let clients = bench.runtime.block_on(connect(contender, FILLERS))?;
+    fill_by(bench, clients, count)
+}
+
+/// The same by clients that are there.
+pub(crate) fn fill_by(
+    bench: &Bench,
+    clients: Vec<Box<dyn Client>>,
+    count: usize,
+) -> Result<Vec<Box<dyn Client>>> {
+    let fillers = clients.len();
     bench.runtime.block_on(async {
         let mut running = JoinSet::new();
-        for (index, mut client) in connect(contender, FILLERS).await?.into_iter().enumerate() {
+        for (index, mut client) in clients.into_iter().enumerate() {
             let instances = bench.instances.clone();
-            let share = count / FILLERS + usize::from(index < count % FILLERS);
+            let share = count / fillers + usize::from(index < count % fillers);
             running.spawn(async move {
                 for _ in 0..share {
                     client.register(instances.draw()).await?;

@@ -8,11 +8,11 @@ use netloft_tests::bench::peers::Peers;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
-use tonic::transport::{Channel, Endpoint};
 
 use self::wire::kv_client::KvClient;
 use self::wire::lease_client::LeaseClient;
 use self::wire::watch_client::WatchClient;
+use crate::channel::Channel;
 use crate::client::{Client, Instance, number, service_name};
 use crate::contender::{Place, Syncing};
 
@@ -28,7 +28,7 @@ const PUT: i32 = 0;
 pub(crate) fn server(syncing: Syncing, place: &Place, peers: &Peers) -> Result<Command> {
     let mut command = peers.command(peers.debian("usr/bin/etcd")?);
     let clients = format!("http://{}", place.address);
-    let members = format!("http://{}", place.second_address());
+    let members = format!("http://{}:{}", place.address.ip(), place.port(1));
     command.args(["--name", "bench", "--data-dir"]).arg(&place.data);
     command.args(["--listen-client-urls", &clients, "--advertise-client-urls", &clients]);
     command.args(["--listen-peer-urls", &members, "--initial-advertise-peer-urls", &members]);
@@ -54,11 +54,12 @@ pub(crate) struct Etcd {
 
 impl Etcd {
     pub(crate) async fn connect(address: SocketAddr) -> Result<Self> {
-        let channel = Endpoint::from_shared(format!("http://{address}"))?.connect().await?;
+        let (channel, origin) = Channel::connect(address).await?;
+        let keys = KvClient::with_origin(channel.clone(), origin.clone());
         Ok(Self {
-            keys: KvClient::new(channel.clone()).max_decoding_message_size(usize::MAX),
-            leases: LeaseClient::new(channel.clone()),
-            watches: WatchClient::new(channel),
+            keys: keys.max_decoding_message_size(usize::MAX),
+            leases: LeaseClient::with_origin(channel.clone(), origin.clone()),
+            watches: WatchClient::with_origin(channel, origin),
             lease: None,
             renewals: None,
             watch: None,

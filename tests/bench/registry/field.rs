@@ -42,6 +42,11 @@ impl Bench {
         self.files.path()
     }
 
+    /// How many clients there are in tables of loads.
+    pub(crate) fn clients(&self) -> &'static [usize] {
+        if self.arguments.is_quick { &[1, 64] } else { &[1, 16, 64] }
+    }
+
     /// How long a load lasts.
     pub(crate) fn span(&self) -> Duration {
         Duration::from_secs(if self.arguments.is_quick { 1 } else { 3 })
@@ -53,10 +58,10 @@ impl Bench {
     }
 
     /// Starts those of `kinds` who were not left out.
-    pub(crate) fn field(&self, kinds: &[Kind]) -> Field {
+    pub(crate) fn field(&self, kinds: impl IntoIterator<Item = Kind>) -> Field {
         let admitted =
-            kinds.iter().filter(|kind| kind.flag().is_none_or(|flag| self.arguments.admits_peer(flag)));
-        let start = |&kind: &Kind| (kind, Contender::start(kind, self).map_err(|error| format!("{error:#}")));
+            kinds.into_iter().filter(|kind| kind.flag().is_none_or(|flag| self.arguments.admits_peer(flag)));
+        let start = |kind: Kind| (kind, Contender::start(kind, self).map_err(|error| format!("{error:#}")));
         Field(admitted.map(start).collect())
     }
 }
@@ -81,20 +86,27 @@ impl Field {
         self.0.iter_mut().map(one).collect()
     }
 
-    /// Lets each do its turn in every round, so that noise hits all alike, and prints the medians.
+    /// Goes on with some of them.
+    pub(crate) fn keep(&mut self, kinds: &[Kind]) {
+        self.0.retain(|(kind, _)| kinds.contains(kind));
+    }
+
+    /// Lets each do its turn in every round, so that noise hits all alike, and prints the medians. Answers all that is
+    /// known of each.
     pub(crate) fn loads(
         &mut self,
         title: impl Into<String>,
         rounds: usize,
         mut turn: impl FnMut(&Contender) -> Result<Round>,
-    ) -> Result<()> {
+    ) -> Result<Vec<Load>> {
         let mut loads = vec![Load::default(); self.0.len()];
         for _ in 0..rounds {
             for (load, round) in loads.iter_mut().zip(self.each(|contender| turn(contender))) {
                 load.extend(round);
             }
         }
-        self.print(Table::of_loads(title), loads.into_iter().map(|load| Some(Figure::Load(load))))
+        self.print(Table::of_loads(title), loads.iter().map(|load| Some(Figure::Load(load.clone()))))?;
+        Ok(loads)
     }
 
     /// Prints a table of everybody, in order: a figure, or why there is none.

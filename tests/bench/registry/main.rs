@@ -6,17 +6,23 @@
 //! of the server for an operation is the sturdiest. Start with `--help`.
 //!
 //! Read the figures with this in mind: everybody keeps the same instances, with some 200 bytes of tags and metadata.
-//! Ours and etcd are asked over gRPC by generated clients, which take more processor time than what they ask; the
-//! client of `ZooKeeper` is a socket and nothing else. A client is one session, lease or connection, on which all its
-//! registrations depend.
+//! Ours and etcd are asked over gRPC by generated clients, which take about as much processor time as what they ask; the
+//! client of `ZooKeeper` is a socket and nothing else, and those of Consul and r-nacos do not parse what they are
+//! answered. A client is one session, lease, node or connection, on which all its registrations depend. Who needs a
+//! setting to take part at all has it: more connections from one address, more revisions on the disk, instances that
+//! are silent for long.
 
+mod channel;
 mod client;
+mod consul;
 mod contender;
 mod drive;
 mod etcd;
 mod field;
+mod http;
 mod jute;
 mod netloft;
+mod rnacos;
 mod rows;
 mod zookeeper;
 
@@ -69,9 +75,9 @@ fn run() -> Result<()> {
 fn menu() -> Menu {
     Menu {
         bench: "registry",
-        quick: "some five minutes",
+        quick: "some five minutes if nothing else runs",
         rows: ROWS.iter().map(|row| (row.name, row.about)).collect(),
-        peers: vec!["etcd", "zookeeper"],
+        peers: vec!["etcd", "zookeeper", "consul", "rnacos"],
     }
 }
 
@@ -80,6 +86,8 @@ fn versions(peers: &Peers) -> Vec<String> {
         version(peers, peers.debian("usr/bin/etcd"), "--version"),
         peers.unpacked("zookeeper"),
         version(peers, peers.debian("usr/bin/java"), "--version"),
+        version(peers, peers.debian("usr/bin/consul"), "version"),
+        version(peers, peers.built("rnacos"), "--version"),
     ];
     asked.into_iter().flatten().collect()
 }

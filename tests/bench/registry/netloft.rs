@@ -11,8 +11,8 @@ use netloft_tests::programs::released;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
-use tonic::transport::{Channel, Endpoint};
 
+use crate::channel::Channel;
 use crate::client::{Client, Instance, number, service_name};
 use crate::contender::Place;
 
@@ -54,8 +54,8 @@ pub(crate) struct Netloft {
 
 impl Netloft {
     pub(crate) async fn connect(address: SocketAddr) -> Result<Self> {
-        let channel = Endpoint::from_shared(format!("http://{address}"))?.connect().await?;
-        let rpc = RegistryClient::new(channel).max_decoding_message_size(usize::MAX);
+        let (channel, origin) = Channel::connect(address).await?;
+        let rpc = RegistryClient::with_origin(channel, origin).max_decoding_message_size(usize::MAX);
         Ok(Self { rpc, sessions: Vec::new(), held: 0, renewals: None, batches: None })
     }
 

@@ -4,6 +4,8 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use nix::time::ClockId;
+use nix::unistd::Pid;
 
 use super::samples::Samples;
 
@@ -18,6 +20,8 @@ pub struct Load(Vec<Round>);
 #[derive(Debug, Clone)]
 pub struct Round {
     values: [f64; COLUMNS.len()],
+    count: usize,
+    written: u64,
     complaint: Option<String>,
 }
 
@@ -43,6 +47,13 @@ impl Load {
         values.get(values.len().checked_sub(1)? / 2).copied()
     }
 
+    /// The bytes of files on disks that the server changed in all rounds: of whole pages, and where the file system has
+    /// pages of many sizes, of whole large ones. So 0 says something, and more than that only that it was not 0.
+    #[expect(clippy::cast_precision_loss, reason = "no disk here has petabytes")]
+    pub fn written(&self) -> f64 {
+        self.0.iter().map(|round| round.written).sum::<u64>() as f64
+    }
+
     /// What went wrong in the first round in which anything did.
     pub fn complaint(&self) -> Option<String> {
         self.0.iter().find_map(|round| round.complaint.clone())
@@ -62,11 +73,12 @@ pub struct Meter {
     before: Spent,
 }
 
-/// Processor time.
+/// Processor time, and what went to a disk.
 struct Spent {
     server: Duration,
     client: Duration,
     machine: Duration,
+    written: u64,
 }
 
 impl Meter {
@@ -96,27 +108,47 @@ impl Meter {
         let micros = |time: Duration| time.as_secs_f64() * 1e6 / count.max(1.0);
         let others = machine.saturating_sub(server + client).as_secs_f64() / wall;
         let values = [count / wall, millis(0.5), millis(0.99), micros(server), micros(client), others];
-        Ok(Round { values, complaint: samples.complaint() })
+        let written = now.written.saturating_sub(before.written);
+        Ok(Round { values, count: samples.count(), written, complaint: samples.complaint() })
+    }
+}
+
+impl Round {
+    /// How many operations succeeded.
+    pub fn count(&self) -> usize {
+        self.count
     }
 }
 
 impl Spent {
     fn so_far(server: u32) -> Result<Self> {
         let client = processor_time(std::process::id())?;
-        Ok(Self { server: processor_time(server)?, client, machine: of_machine()? })
+        Ok(Self {
+            server: processor_time(server)?,
+            client,
+            machine: of_machine()?,
+            written: written(server)?,
+        })
     }
 }
 
-/// The processor time that a process has used, its threads that have ended included.
+/// The processor time that a process has used: of all its threads, those that have ended included, in the kernel and
+/// outside.
 ///
 /// # Errors
 ///
 /// If there is no such process.
 pub fn processor_time(pid: u32) -> Result<Duration> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The fields after the name, which may contain anything, begin with the third; user and system are 14 and 15.
-    let (_, fields) = stat.rsplit_once(')').context("a process has a name")?;
-    fields.split_whitespace().skip(11).take(2).map(ticks).sum()
+    // The files below /proc tell the same in steps of 10 ms.
+    let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(pid.try_into()?))?;
+    Ok(clock.now()?.into())
+}
+
+/// The bytes of the pages of files on disks that a process has changed (`write_bytes` of proc(5)).
+fn written(pid: u32) -> Result<u64> {
+    let io = fs::read_to_string(format!("/proc/{pid}/io"))?;
+    let bytes = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+    Ok(bytes.context("the kernel tells it")?.parse()?)
 }
 
 /// The processor time that all have used: user, nice, system, interrupts and what was stolen, but not idle and waiting.

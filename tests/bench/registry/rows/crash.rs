@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 pub(crate) fn run(bench: &Bench) -> Result<()> {
     let rounds = bench.arguments.effort(5, 2);
     let (mut acknowledged, mut lost) = (vec![0; Kind::DURABLE.len()], vec![0; Kind::DURABLE.len()]);
-    let mut field = bench.field(&Kind::DURABLE);
+    let mut field = bench.field(Kind::DURABLE);
     for round in 0..rounds {
         // Later in each round: somewhere between two of whatever it does from time to time.
         let span = Duration::from_millis(700 + 130 * round as u64);

@@ -1,5 +1,6 @@
 //! Telling those who watch a service of a new instance, from asking for its registration until the last one has it.
 
+use std::process;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -12,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout_at};
 
 use crate::client::{Client, Instance};
-use crate::contender::{Contender, Kind};
+use crate::contender::{Contender, Kind, Syncing};
 use crate::drive::connect;
 use crate::field::Bench;
 use crate::netloft::Store;
@@ -21,74 +22,105 @@ use crate::netloft::Store;
 const SERVICE: u32 = 0;
 /// How long the last one may take.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Between two rounds: everybody is at rest again.
-const PAUSE: Duration = Duration::from_millis(300);
+/// How often watchers that are connected are told of something.
+const TELLINGS: usize = 5;
+/// After which a server has done what it does beside telling.
+const REST: Duration = Duration::from_millis(50);
 
 pub(crate) fn run(bench: &Bench) -> Result<()> {
     tell(bench, 1_000, &Kind::READING)?;
-    // The others have had to be set up for that, or take minutes.
-    tell(bench, 10_000, &[Kind::Netloft(Store::Memory), Kind::Netloft(Store::Embedded)])
+    // Those who need no setting for so many.
+    let [memory, embedded] = [Store::Memory, Store::Embedded].map(Kind::Netloft);
+    tell(bench, 10_000, &[memory, embedded, Kind::Etcd(Syncing::Always)])
 }
 
 fn tell(bench: &Bench, watchers: usize, kinds: &[Kind]) -> Result<()> {
-    let rounds = bench.arguments.effort(15, 5);
-    let mut field = bench.field(kinds);
-    let told = field.each(|contender| bench.runtime.block_on(tell_all(bench, contender, watchers, rounds)));
+    let mut field = bench.field(kinds.iter().copied());
+    let mut told: Vec<Option<Told>> = Vec::new();
+    told.resize_with(kinds.len(), || None);
+    for _ in 0..bench.arguments.effort(3, 1) {
+        let turns = field.each(|contender| bench.runtime.block_on(turn(bench, contender, watchers)));
+        for (so_far, more) in told.iter_mut().zip(turns) {
+            *so_far = Told::sum(so_far.take(), more);
+        }
+    }
     let table = |what: &str, unit| Table::new(format!("{watchers} watchers: {what}"), unit);
-    let figures = |of: fn(&Told) -> Figure| told.iter().map(move |told| told.as_ref().map(of));
-    let times = |what: &str| table(what, Unit::Milliseconds);
-    field.print(times("until the first is told"), figures(|it| Figure::Times(it.first.clone())))?;
-    field.print(times("until the last is told"), figures(|it| Figure::Times(it.last.clone())))?;
-    let micros = Unit::Counted("us", 1);
-    field.print(
-        table("processor time of the server for each that is told", micros),
-        figures(|it| Figure::Number(it.micros)),
-    )?;
-    let kib = Unit::Counted("KiB", 1);
-    field.print(
-        table("memory of the server for each, with its connection", kib),
-        figures(|it| Figure::Number(it.kib)),
-    )
-}
-
-/// How long it took until watchers were told, and what each of them costs.
-struct Told {
-    first: Samples,
-    last: Samples,
-    micros: f64,
-    kib: f64,
+    let show = |what: &str, unit, of: &dyn Fn(&Told) -> Figure| {
+        field.print(table(what, unit), told.iter().map(|told| told.as_ref().map(of)))
+    };
+    let (micros, kib) = (Unit::Counted("us", 1), Unit::Counted("KiB", 1));
+    let each = |time: Duration, told: &Told| {
+        Figure::Number(per(time.as_secs_f64() * 1e6, watchers * told.last.count()))
+    };
+    show("until the first is told", Unit::Milliseconds, &|it| Figure::Times(it.first.clone()))?;
+    show("until the last is told", Unit::Milliseconds, &|it| Figure::Times(it.last.clone()))?;
+    show("processor time of the server for each", micros, &|it| each(it.server, it))?;
+    show("processor time of each watcher", micros, &|it| each(it.client, it))?;
+    show("memory of the server for each, with its connection", kib, &|it| Figure::Number(it.kib))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "there are a few thousand")]
-async fn tell_all(bench: &Bench, contender: &Contender, watchers: usize, rounds: usize) -> Result<Told> {
+fn per(sum: f64, count: usize) -> f64 {
+    sum / count as f64
+}
+
+/// How long it took until watchers were told, and what it cost.
+#[derive(Default)]
+struct Told {
+    first: Samples,
+    last: Samples,
+    server: Duration,
+    client: Duration,
+    /// For each of them when they were there for the first time, before there was anything to tell.
+    kib: f64,
+}
+
+impl Told {
+    fn sum(so_far: Option<Self>, more: Option<Self>) -> Option<Self> {
+        let mut so_far = so_far.unwrap_or(Self { kib: more.as_ref()?.kib, ..Self::default() });
+        let more = more?;
+        so_far.first.extend(more.first);
+        so_far.last.extend(more.last);
+        so_far.server += more.server;
+        so_far.client += more.client;
+        Some(so_far)
+    }
+}
+
+/// Connects watchers and tells them some times. They are gone afterwards.
+async fn turn(bench: &Bench, contender: &Contender, watchers: usize) -> Result<Told> {
     let mut teller = contender.connect().await?;
+    // It has its session before anybody waits for what it tells.
+    teller.heartbeat().await?;
     let before = resident_mib(contender.pid())?;
-    // Room for all that is told in a round, so that nobody waits for the one who notes it.
+    // Room for all that is told at once, so that nobody waits for the one who notes it.
     let (tell, mut told) = mpsc::channel(watchers);
     let mut watching = JoinSet::new();
     for mut watcher in connect(contender, watchers).await? {
         watcher.watch(SERVICE).await?;
         watching.spawn(listen(watcher, tell.clone()));
     }
-    sleep(PAUSE).await;
-    let kib = (resident_mib(contender.pid())? - before) * 1024.0 / watchers as f64;
-    let before = processor_time(contender.pid())?;
-    let [mut first, mut last] = [Samples::default(), Samples::default()];
-    for _ in 0..rounds {
+    sleep(REST).await;
+    let kib = per((resident_mib(contender.pid())? - before) * 1024.0, watchers);
+    let mut sum = Told { kib, ..Told::default() };
+    for _ in 0..TELLINGS {
         let instance = Instance { service: SERVICE, ..bench.instances.draw() };
+        let server = processor_time(contender.pid())?;
+        let client = processor_time(process::id())?;
         let start = Instant::now();
-        let registered = teller.register(instance);
-        let (times, registered) = tokio::join!(wait(&mut told, instance.number, watchers), registered);
-        let (first_told, last_told) = times?;
+        let heard = wait(&mut told, instance.number, watchers);
+        let (times, registered) = tokio::join!(heard, teller.register(instance));
+        let (first, last) = times?;
         registered?;
-        first.note(first_told - start, Ok(()));
-        last.note(last_told - start, Ok(()));
-        sleep(PAUSE).await;
+        sleep(REST).await;
+        sum.server += processor_time(contender.pid())?.saturating_sub(server);
+        sum.client += processor_time(process::id())?.saturating_sub(client);
+        sum.first.note(first - start, Ok(()));
+        sum.last.note(last - start, Ok(()));
     }
-    let spent = processor_time(contender.pid())?.saturating_sub(before);
-    let micros = spent.as_secs_f64() * 1e6 / (watchers * rounds) as f64;
+    watching.shutdown().await;
     teller.finish().await?;
-    Ok(Told { first, last, micros, kib })
+    Ok(sum)
 }
 
 /// Says when it heard of which instance, until it is dropped.

@@ -19,9 +19,6 @@ pub(crate) struct Row {
     pub(crate) run: fn(&Bench) -> Result<()>,
 }
 
-/// How many clients there are in tables of loads.
-const CLIENTS: [usize; 3] = [1, 16, 64];
-
 pub(crate) const ROWS: [Row; 7] = [
     row("register", "register instances, durably and not", register::run),
     row("lookup", "ask for 10 and for 100 instances among 1,000 services", lookup::run),

@@ -11,8 +11,8 @@ use tokio::time::{sleep, timeout};
 
 use crate::client::SERVICES;
 use crate::contender::{Contender, Kind};
-use crate::drive::fill;
-use crate::field::Bench;
+use crate::drive::{FILLERS, connect, fill_by};
+use crate::field::{Bench, Field};
 
 const PER_SERVICE: usize = 100;
 const INSTANCES: usize = PER_SERVICE * SERVICES as usize;
@@ -27,15 +27,19 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(2);
 
 pub(crate) fn run(bench: &Bench) -> Result<()> {
-    weigh(bench)?;
-    restart(bench)
+    let mut field = bench.field(Kind::READING);
+    weigh(bench, &mut field)?;
+    // The others have nothing to come back with.
+    field.keep(&Kind::DURABLE);
+    restart(bench, &mut field)
 }
 
-fn weigh(bench: &Bench) -> Result<()> {
-    let mut field = bench.field(&Kind::READING);
+fn weigh(bench: &Bench, field: &mut Field) -> Result<()> {
     let weights = field.each(|contender| {
+        // What connections weigh is no part of it.
+        let clients = bench.runtime.block_on(connect(contender, FILLERS))?;
         let (memory, disk) = weight(contender)?;
-        let alive = fill(bench, contender, INSTANCES)?;
+        let alive = fill_by(bench, clients, INSTANCES)?;
         thread::sleep(REST);
         let (more_memory, more_disk) = weight(contender)?;
         drop(alive);
@@ -56,9 +60,7 @@ fn weight(contender: &Contender) -> Result<(f64, f64)> {
     Ok((memory / INSTANCES as f64, contender.disk()? as f64 / INSTANCES as f64))
 }
 
-fn restart(bench: &Bench) -> Result<()> {
-    let mut field = bench.field(&Kind::DURABLE);
-    field.each(|contender| fill(bench, contender, INSTANCES).map(drop));
+fn restart(bench: &Bench, field: &mut Field) -> Result<()> {
     let rounds = bench.arguments.effort(5, 1);
     let restarts = field.each(|contender| {
         let mut restarts = Restarts::default();

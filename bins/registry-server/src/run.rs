@@ -9,9 +9,10 @@ use netloft_registry::embedded::{Backup, Condition, backup, restore};
 use netloft_registry::{EmbeddedStore, MemoryStore, Store};
 use netloft_rpc::{Listener, Server, SocketAccess, shutdown_requested};
 use tokio::sync::watch;
+use tracing::info;
 use tracing::level_filters::LevelFilter;
-use tracing::{info, warn};
 
+use crate::access::{self, Control};
 use crate::args::{Command, LogFormat, LogLevel, Transfer};
 use crate::settings::{self, Settings};
 
@@ -26,23 +27,31 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let shutdown = shutdown_requested();
     // First of all: who can connect gets the whole answer, and who cannot knows to try again.
     let (store, condition) = open_store(&settings).await?;
+    let control = access::control(&settings.access, settings.data_dir.as_deref())?;
     let mut listeners = Vec::new();
     if let Some(address) = settings.listen {
-        if !address.ip().is_loopback() {
-            warn!(%address, "listening beyond loopback without authentication");
-        }
-        listeners.push(Listener::tcp(address).await?);
+        listeners.push(match &settings.access.tls {
+            Some(files) => Listener::tls(address, access::tls(files)?).await?,
+            None => Listener::tcp(address).await?,
+        });
     }
     if let Some(path) = &settings.unix {
         listeners.push(Listener::unix(path, SocketAccess::Owner).await?);
     }
     let checker = Checker::start(Arc::clone(&store), settings.monitor_options);
-    let mut server = Server::new(settings.server_options).checked_registry(store, checker);
+    let (server, writer) = match control {
+        Some(Control { access, writer }) => (Server::guarded(settings.server_options, access), writer),
+        None => (Server::new(settings.server_options), None),
+    };
+    let mut server = server.checked_registry(store, checker);
     if let Some(condition) = condition {
         server = server.condition(condition);
     }
     tell_ready(&listeners).context("cannot write to the standard output")?;
     server.run(listeners, shutdown).await?;
+    if let Some(writer) = writer {
+        tokio::task::spawn_blocking(|| writer.finish()).await.context("cannot finish the audit log")?;
+    }
     info!("stopped");
     Ok(())
 }
@@ -60,8 +69,9 @@ async fn open_store(
 }
 
 /// Carries out what is not serving; answers what to tell.
-pub(crate) fn transfer(command: Command) -> anyhow::Result<String> {
+pub(crate) fn carry_out(command: Command) -> anyhow::Result<String> {
     let (place, done) = match command {
+        Command::Token(command) => return access::carry_out(command),
         Command::Backup(Transfer { data_dir, file }) => {
             let directory = settings::data_dir(data_dir)?;
             (file.display().to_string(), backup(&directory, &file)?)

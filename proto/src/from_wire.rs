@@ -106,7 +106,7 @@ pub fn query(query: Option<wire::Query>) -> Result<Query, Invalid> {
         Err(_) => return Err(unknown("lifecycle filter", query.lifecycle)),
     };
     let service = if query.service.is_empty() { None } else { Some(query.service.parse()?) };
-    Ok(Query { service, tags: tags(query.tags)?.into(), health, lifecycle })
+    Ok(Query { service, tags: tags(query.tags)?.into(), health, lifecycle, within: None })
 }
 
 /// Parses one step of a watch.

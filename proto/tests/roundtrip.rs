@@ -125,8 +125,9 @@ fn bare() -> wire::Instance {
 fn queries() -> impl Strategy<Value = Query> {
     let health = prop::sample::select(vec![HealthFilter::Passing, HealthFilter::Usable, HealthFilter::Any]);
     let lifecycle = prop::sample::select(vec![LifecycleFilter::Ready, LifecycleFilter::Any]);
-    (prop::option::of(service_names()), tag_sets(), health, lifecycle)
-        .prop_map(|(service, tags, health, lifecycle)| Query { service, tags, health, lifecycle })
+    (prop::option::of(service_names()), tag_sets(), health, lifecycle).prop_map(
+        |(service, tags, health, lifecycle)| Query { service, tags, health, lifecycle, within: None },
+    )
 }
 
 fn updates() -> impl Strategy<Value = Update> {

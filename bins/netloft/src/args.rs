@@ -1,6 +1,7 @@
 //! What can be said on the command line.
 
 mod attach;
+mod credentials;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use netloft_types::{
 };
 
 pub(crate) use self::attach::{AttachOptions, ServiceOptions};
+pub(crate) use self::credentials::CredentialOptions;
 
 /// Gives containers on plain Linux hosts a network and a name in one act.
 #[derive(Debug, Parser)]
@@ -33,10 +35,12 @@ pub(crate) struct Common {
     /// user's agent]
     #[arg(long, global = true, env = "NETLOFT_AGENT", value_name = "TARGET")]
     pub(crate) agent: Option<Target>,
-    /// Where the registry listens, as in `http://127.0.0.1:7400` or `unix:///PATH` [default: the agent, which
+    /// Where the registry listens, as in `https://registry.example:7400` or `unix:///PATH` [default: the agent, which
     /// embeds one]
     #[arg(long, global = true, env = "NETLOFT_REGISTRY", value_name = "TARGET")]
     pub(crate) registry: Option<Target>,
+    #[command(flatten)]
+    pub(crate) credentials: CredentialOptions,
     /// Print JSON instead of tables.
     #[arg(long, global = true)]
     pub(crate) json: bool,

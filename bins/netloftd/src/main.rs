@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use netloft_client::Client;
+use netloft_client::{Client, ClientOptions, Credentials, TlsIdentity, TokenSource};
 use netloft_netns::{private, require_privilege};
 use netloft_network::{Host, HostOptions};
 use netloft_rpc::{Listener, SocketAccess};
@@ -83,7 +83,19 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
 fn options(settings: Settings) -> anyhow::Result<AgentOptions> {
     let is_private = private::is_private();
     let registry = match settings.registry {
-        Some(target) => Registry::Remote(Client::connect(target)),
+        Some(target) => {
+            let credentials = Credentials {
+                token: settings.registry_token_file.map(TokenSource::File),
+                tls_ca: settings.registry_tls_ca,
+                tls_identity: match (settings.registry_tls_cert, settings.registry_tls_key) {
+                    (Some(certificate), Some(key)) => Some(TlsIdentity { certificate, key }),
+                    (None, None) => None,
+                    _ => anyhow::bail!("--registry-tls-cert and --registry-tls-key belong together"),
+                },
+            };
+            let options = ClientOptions { credentials, ..ClientOptions::default() };
+            Registry::Remote(Client::connect_with(target, &options))
+        }
         None => Registry::embedded(),
     };
     let defaults = HostOptions::default();

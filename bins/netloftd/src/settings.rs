@@ -30,10 +30,22 @@ pub(crate) struct Settings {
     /// netloft/netloftd.sock in `$XDG_RUNTIME_DIR`]
     #[arg(long, env = "NETLOFTD_SOCKET", value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
-    /// A registry elsewhere, as in `http://127.0.0.1:7400` [default: one in this process]
+    /// A registry elsewhere, as in `https://registry.example:7400` [default: one in this process]
     #[arg(long, env = "NETLOFTD_REGISTRY", value_name = "TARGET")]
     #[serde(deserialize_with = "parsed")]
     pub(crate) registry: Option<Target>,
+    /// A file with the token that the registry elsewhere knows this host by; read again when it changes
+    #[arg(long, env = "NETLOFTD_REGISTRY_TOKEN_FILE", value_name = "FILE")]
+    pub(crate) registry_token_file: Option<PathBuf>,
+    /// The authority, in PEM, that has certified the registry elsewhere
+    #[arg(long, env = "NETLOFTD_REGISTRY_TLS_CA", value_name = "FILE")]
+    pub(crate) registry_tls_ca: Option<PathBuf>,
+    /// This host's certificate, in PEM; read for each connection
+    #[arg(long, env = "NETLOFTD_REGISTRY_TLS_CERT", value_name = "FILE")]
+    pub(crate) registry_tls_cert: Option<PathBuf>,
+    /// The key of this host's certificate, in PEM
+    #[arg(long, env = "NETLOFTD_REGISTRY_TLS_KEY", value_name = "FILE")]
+    pub(crate) registry_tls_key: Option<PathBuf>,
     /// Where the network namespaces of sandboxes are kept by name [default: netns beside the socket as root;
     /// else they are reached through this process]
     #[arg(long, env = "NETLOFTD_NETNS_DIR", value_name = "DIR")]
@@ -85,6 +97,10 @@ impl Settings {
         Self {
             socket: self.socket.or(other.socket),
             registry: self.registry.or(other.registry),
+            registry_token_file: self.registry_token_file.or(other.registry_token_file),
+            registry_tls_ca: self.registry_tls_ca.or(other.registry_tls_ca),
+            registry_tls_cert: self.registry_tls_cert.or(other.registry_tls_cert),
+            registry_tls_key: self.registry_tls_key.or(other.registry_tls_key),
             netns_dir: self.netns_dir.or(other.netns_dir),
             state_dir: self.state_dir.or(other.state_dir),
             rest: self.rest.or(other.rest),

@@ -1,5 +1,7 @@
 //! What can be set: by flag, by environment, in a file; the first that says something counts.
 
+mod access;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -8,6 +10,8 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
 use netloft_types::Subnet;
 use serde::{Deserialize, Deserializer};
+
+pub(crate) use self::access::{AccessFlags, NewToken, TokenCommand, TokenPlace};
 
 /// The Netloft registry: keeps who serves what, and tells everybody who asks
 #[derive(Debug, Parser)]
@@ -29,6 +33,9 @@ pub(crate) enum Command {
     Backup(Transfer),
     /// Put what a backup holds into a directory in which no store is
     Restore(Transfer),
+    /// Make, list, rotate and revoke the tokens by which clients of this server are known
+    #[command(subcommand)]
+    Token(TokenCommand),
 }
 
 /// Between which places.
@@ -55,15 +62,6 @@ pub(crate) struct Options {
     #[arg(long, env = "NETLOFT_REGISTRY_UNIX", value_name = "PATH")]
     #[serde(deserialize_with = "parsed")]
     pub(crate) unix: Option<OrNone<PathBuf>>,
-    /// Listen beyond loopback although there is no authentication: whoever can connect can register and remove
-    #[arg(
-        long,
-        env = "NETLOFT_REGISTRY_INSECURE_ALLOW_REMOTE",
-        num_args = 0..=1,
-        default_missing_value = "true",
-        value_name = "BOOL"
-    )]
-    pub(crate) insecure_allow_remote: Option<bool>,
     /// Where registrations are kept [default: embedded]
     #[arg(long, env = "NETLOFT_REGISTRY_STORE", value_enum)]
     pub(crate) store: Option<StoreKind>,
@@ -93,6 +91,9 @@ pub(crate) struct Options {
     /// The most connections that are served at a time; more wait [default: 16384]
     #[arg(long, env = "NETLOFT_REGISTRY_CONNECTIONS_MAX", value_name = "NUMBER")]
     pub(crate) connections_max: Option<u32>,
+    /// The most connections of one address; more are closed [default: 4096]
+    #[arg(long, env = "NETLOFT_REGISTRY_CONNECTIONS_PER_PEER_MAX", value_name = "NUMBER")]
+    pub(crate) connections_per_peer_max: Option<u32>,
     /// Subnets that health checks may reach although they are refused by themselves: of loopback, of the link, of this
     /// host [default: none]
     #[arg(long, env = "NETLOFT_REGISTRY_CHECK_ALLOW", value_name = "PREFIX", value_delimiter = ',')]
@@ -123,6 +124,8 @@ pub(crate) struct Options {
     /// How to log [default: full]
     #[arg(long, env = "NETLOFT_REGISTRY_LOG_FORMAT", value_enum, value_name = "FORMAT")]
     pub(crate) log_format: Option<LogFormat>,
+    #[command(flatten)]
+    pub(crate) access: AccessFlags,
 }
 
 /// Where registrations are kept.
@@ -197,7 +200,6 @@ impl Options {
         Self {
             listen: self.listen.or(other.listen),
             unix: self.unix.or(other.unix),
-            insecure_allow_remote: self.insecure_allow_remote.or(other.insecure_allow_remote),
             store: self.store.or(other.store),
             data_dir: self.data_dir.or(other.data_dir),
             grace_ms: self.grace_ms.or(other.grace_ms),
@@ -207,6 +209,7 @@ impl Options {
             watchers_max: self.watchers_max.or(other.watchers_max),
             history_len_max: self.history_len_max.or(other.history_len_max),
             connections_max: self.connections_max.or(other.connections_max),
+            connections_per_peer_max: self.connections_per_peer_max.or(other.connections_per_peer_max),
             check_allow: self.check_allow.or(other.check_allow),
             check_deny: self.check_deny.or(other.check_deny),
             probes_max: self.probes_max.or(other.probes_max),
@@ -214,6 +217,7 @@ impl Options {
             metrics: self.metrics.or(other.metrics),
             log: self.log.or(other.log),
             log_format: self.log_format.or(other.log_format),
+            access: self.access.or(other.access),
         }
     }
 }
@@ -251,7 +255,6 @@ mod tests {
             r#"
             listen = "none"
             unix = "/tmp/registry.sock"
-            insecure-allow-remote = true
             store = "memory"
             data-dir = "/tmp/registry"
             grace-ms = 0
@@ -262,18 +265,21 @@ mod tests {
             history-len-max = 5
             metrics = "127.0.0.1:0"
             connections-max = 6
+            connections-per-peer-max = 9
             check-allow = ["127.0.0.0/8"]
             check-deny = ["10.0.0.0/8"]
             probes-max = 7
             panic-percent = 8
             log = "trace"
             log-format = "compact"
+
+            [access]
+            auth = true
             "#,
         );
         let expected = Options {
             listen: Some(OrNone::None),
             unix: Some(OrNone::Some("/tmp/registry.sock".into())),
-            insecure_allow_remote: Some(true),
             store: Some(StoreKind::Memory),
             data_dir: Some("/tmp/registry".into()),
             grace_ms: Some(0),
@@ -284,12 +290,14 @@ mod tests {
             history_len_max: Some(5),
             metrics: Some(OrNone::Some("127.0.0.1:0".parse().unwrap())),
             connections_max: Some(6),
+            connections_per_peer_max: Some(9),
             check_allow: Some(vec!["127.0.0.0/8".parse().unwrap()]),
             check_deny: Some(vec!["10.0.0.0/8".parse().unwrap()]),
             probes_max: Some(7),
             panic_percent: Some(8),
             log: Some(LogLevel::Trace),
             log_format: Some(LogFormat::Compact),
+            access: AccessFlags { auth: Some(true), ..AccessFlags::default() },
         };
         assert_eq!(options, expected);
     }

@@ -1,5 +1,6 @@
 //! The Netloft registry as a process.
 
+mod access;
 mod args;
 mod run;
 mod settings;
@@ -18,7 +19,7 @@ const USAGE: u8 = 2;
 fn main() -> ExitCode {
     let mut args = Args::parse();
     if let Some(command) = args.command.take() {
-        return match run::transfer(command) {
+        return match run::carry_out(command) {
             Ok(done) => tell(&done),
             Err(error) => fail(&error, ExitCode::FAILURE),
         };

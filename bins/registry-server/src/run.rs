@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use tracing::level_filters::LevelFilter;
 use tracing::{info, warn};
 
+use crate::access::{self, Control};
 use crate::args::{Command, LogFormat, LogLevel, Transfer};
 use crate::settings::{self, Settings};
 
@@ -31,19 +32,24 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let shutdown = shutdown_requested();
     // First of all: who can connect gets the whole answer, and who cannot knows to try again.
     let (store, condition) = open_store(&settings).await?;
+    let control = access::control(&settings.access, settings.data_dir.as_deref())?;
     let mut listeners = Vec::new();
     if let Some(address) = settings.listen {
-        if !address.ip().is_loopback() {
-            warn!(%address, "listening beyond loopback without authentication");
-        }
-        listeners.push(Listener::tcp(address).await?);
+        listeners.push(match &settings.access.tls {
+            Some(files) => Listener::tls(address, access::tls(files)?).await?,
+            None => Listener::tcp(address).await?,
+        });
     }
     if let Some(path) = &settings.unix {
         listeners.push(Listener::unix(path, SocketAccess::Owner).await?);
     }
     let metrics = Metrics::of(store, env!("CARGO_PKG_VERSION"));
     let checker = Checker::start(metrics.store(), settings.monitor_options);
-    let mut server = Server::new(settings.server_options).checked_registry(metrics.store(), checker.clone());
+    let (server, writer) = match control {
+        Some(Control { access, writer }) => (Server::guarded(settings.server_options, access), writer),
+        None => (Server::new(settings.server_options), None),
+    };
+    let mut server = server.checked_registry(metrics.store(), checker.clone());
     let mut metrics = metrics.checks(checker);
     if let Some(condition) = condition {
         server = server.condition(condition.clone());
@@ -57,6 +63,9 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         tell_manager(NotifyState::Stopping);
     };
     server.layer(metrics.calls()).run(listeners, shutdown).await?;
+    if let Some(writer) = writer {
+        tokio::task::spawn_blocking(|| writer.finish()).await.context("cannot finish the audit log")?;
+    }
     info!("stopped");
     Ok(())
 }
@@ -103,8 +112,9 @@ async fn open_store(
 }
 
 /// Carries out what is not serving; answers what to tell.
-pub(crate) fn transfer(command: Command) -> anyhow::Result<String> {
+pub(crate) fn carry_out(command: Command) -> anyhow::Result<String> {
     let (place, done) = match command {
+        Command::Token(command) => return access::carry_out(command),
         Command::Backup(Transfer { data_dir, file }) => {
             let directory = settings::data_dir(data_dir)?;
             (file.display().to_string(), backup(&directory, &file)?)

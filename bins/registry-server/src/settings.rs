@@ -10,6 +10,7 @@ use netloft_registry::{EmbeddedOptions, FeedOptions, Limits, StoreOptions};
 use netloft_rpc::ServerOptions;
 use netloft_types::Subnet;
 
+use crate::access::AccessSettings;
 use crate::args::{LogFormat, LogLevel, Options, OrNone, StoreKind};
 
 /// Not registered with anyone; free on common systems.
@@ -27,6 +28,7 @@ pub(crate) struct Settings {
     pub(crate) monitor_options: MonitorOptions,
     /// Where Prometheus is answered.
     pub(crate) metrics: Option<SocketAddr>,
+    pub(crate) access: AccessSettings,
     pub(crate) log: LogLevel,
     pub(crate) log_format: LogFormat,
 }
@@ -47,12 +49,11 @@ impl Settings {
         if listen.is_none() && unix.is_none() {
             bail!("there is nothing to listen on: set --listen or --unix");
         }
-        let is_remote = listen.is_some_and(|address| !address.ip().is_loopback());
-        if let (Some(address), true) = (listen, is_remote && options.insecure_allow_remote != Some(true)) {
-            bail!(
-                "refusing to listen on {address}: there is no authentication yet, so whoever can connect could \
-                 register and remove anything; listen on a loopback address, or say --insecure-allow-remote"
-            );
+        // Tokens are kept beside the registrations, or where they would be.
+        let keep = data_dir(options.data_dir.clone()).ok();
+        let access = AccessSettings::of(options.access, keep.as_deref())?;
+        if let Some(address) = listen {
+            check_reach(address, &access)?;
         }
         let data_dir = match options.store.unwrap_or_default() {
             StoreKind::Embedded => Some(data_dir(options.data_dir)?),
@@ -80,6 +81,9 @@ impl Settings {
             },
             server_options: ServerOptions {
                 connections_max: options.connections_max.unwrap_or(server.connections_max),
+                connections_per_peer_max: options
+                    .connections_per_peer_max
+                    .unwrap_or(server.connections_per_peer_max),
                 ..server
             },
             monitor_options: monitor_options(
@@ -92,10 +96,23 @@ impl Settings {
                 Some(OrNone::Some(address)) => Some(address),
                 Some(OrNone::None) | None => None,
             },
+            access,
             log: options.log.unwrap_or_default(),
             log_format: options.log_format.unwrap_or_default(),
         })
     }
+}
+
+/// Refuses to be reached from elsewhere by whoever likes. There is no flag that allows it: whoever has to, for a moment,
+/// can listen on loopback and forward.
+fn check_reach(address: SocketAddr, access: &AccessSettings) -> anyhow::Result<()> {
+    if address.ip().is_loopback() || (access.is_on && access.tls.is_some()) {
+        return Ok(());
+    }
+    bail!(
+        "refusing to listen on {address}: beyond loopback, everybody has to prove who they are, and over TLS; set \
+         --tls-cert and --tls-key, and --tls-client-ca with --policy, or make tokens with `registry-server token create`"
+    )
 }
 
 fn monitor_options(
@@ -129,6 +146,7 @@ fn default_socket() -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::args::AccessFlags;
 
     fn listening_on(address: &str) -> Options {
         Options { listen: Some(address.parse().unwrap()), ..Options::default() }
@@ -144,16 +162,27 @@ mod tests {
     }
 
     #[test]
-    fn an_address_beyond_loopback_needs_the_flag_that_says_what_it_is() {
+    fn an_address_beyond_loopback_needs_identities_and_tls() {
+        let file = || Some(PathBuf::from("/somewhere"));
+        let with = |remote: &str, access| Settings::of(Options { access, ..listening_on(remote) });
         for remote in ["0.0.0.0:7400", "[::]:7400", "192.0.2.1:7400"] {
-            let error = Settings::of(listening_on(remote)).unwrap_err().to_string();
-            assert!(error.contains(remote), "{error}");
-            assert!(
-                error.contains("no authentication") && error.contains("--insecure-allow-remote"),
-                "{error}"
-            );
-            let allowed = Options { insecure_allow_remote: Some(true), ..listening_on(remote) };
-            assert_eq!(Settings::of(allowed).unwrap().listen, Some(remote.parse().unwrap()));
+            let insufficient = [
+                AccessFlags::default(),
+                AccessFlags { auth: Some(true), ..AccessFlags::default() },
+                AccessFlags {
+                    tls_cert: file(),
+                    tls_key: file(),
+                    auth: Some(false),
+                    ..AccessFlags::default()
+                },
+            ];
+            for access in insufficient {
+                let error = with(remote, access).unwrap_err().to_string();
+                assert!(error.contains(remote) && error.contains("--tls-cert"), "{error}");
+            }
+            let secure =
+                AccessFlags { tls_cert: file(), tls_key: file(), auth: Some(true), ..AccessFlags::default() };
+            assert_eq!(with(remote, secure).unwrap().listen, Some(remote.parse().unwrap()));
         }
         for local in ["127.0.0.1:0", "127.1.2.3:7400", "[::1]:7400"] {
             assert!(Settings::of(listening_on(local)).is_ok(), "{local}");

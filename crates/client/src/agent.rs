@@ -6,9 +6,8 @@ use netloft_proto::{from_wire, to_wire};
 use netloft_types::{
     AttachSpec, Attachment, EndpointId, Invalid, Lifetime, Network, NetworkName, NetworkSpec, ServiceSpec,
 };
-use tonic::transport::Channel;
 
-use crate::connection::Connection;
+use crate::connection::{Connection, Transport};
 use crate::{ClientOptions, Error, Operation, Target};
 
 /// A client of the agent of this host, which owns its networks. Cheap to clone; clones share one connection.
@@ -17,7 +16,7 @@ use crate::{ClientOptions, Error, Operation, Target};
 /// have happened or may happen yet; what was attached for the caller's lifetime goes with the caller.
 #[derive(Debug, Clone)]
 pub struct AgentClient {
-    rpc: NetworksClient<Channel>,
+    rpc: NetworksClient<Transport>,
     connection: Connection,
 }
 

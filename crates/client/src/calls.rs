@@ -12,10 +12,9 @@ use netloft_types::{
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
-use crate::connection::Connection;
+use crate::connection::{Connection, Transport};
 use crate::{Error, Operation};
 
 /// Bytes of an answer that are accepted: what a server sends at most, because a batch of a watch is not split.
@@ -23,7 +22,7 @@ const ANSWER_LEN_MAX: usize = 64 * 1024 * 1024;
 /// A registry at a target. Cheap to clone; clones share one connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Calls {
-    rpc: RegistryClient<Channel>,
+    rpc: RegistryClient<Transport>,
     connection: Connection,
 }
 

@@ -11,7 +11,7 @@ use crate::calls::{Calls, Examined, Resolved, ServiceSummary, Watch};
 use crate::connection::Connection;
 use crate::registration::{RegisterOptions, Registration, Registrations};
 use crate::session::Session;
-use crate::{Balanced, Discovery, Error, Target};
+use crate::{Balanced, Credentials, Discovery, Error, Target};
 
 /// What can be chosen about a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,11 +20,17 @@ pub struct ClientOptions {
     pub connect_timeout: Duration,
     /// The longest wait for an answer, connecting included. The default is 5 seconds.
     pub call_timeout: Duration,
+    /// Who the client is, and whom it believes. The default is nobody.
+    pub credentials: Credentials,
 }
 
 impl Default for ClientOptions {
     fn default() -> Self {
-        Self { connect_timeout: Duration::from_secs(2), call_timeout: Duration::from_secs(5) }
+        Self {
+            connect_timeout: Duration::from_secs(2),
+            call_timeout: Duration::from_secs(5),
+            credentials: Credentials::default(),
+        }
     }
 }
 

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use netloft_types::Invalid;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Response, Status};
 
+use crate::credentials::Authorize;
 use crate::{ClientOptions, Error, Operation, Target};
 
 /// Bytes that a server may send ahead on one stream: at 20 ms of distance it lets a large snapshot come at
@@ -18,17 +20,20 @@ const PING_INTERVAL: Duration = Duration::from_secs(10);
 /// Time to answer that.
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// A channel that says who calls.
+pub(crate) type Transport = InterceptedService<Channel, Authorize>;
+
 /// A connection that is made when it is first used, and again whenever it broke. Clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct Connection {
-    channel: Channel,
+    channel: Transport,
     target: Target,
     timeout: Duration,
 }
 
 impl Connection {
     pub(crate) fn lazy(target: Target, options: &ClientOptions) -> Self {
-        let channel = target.channel(|endpoint| {
+        let channel = target.channel(&options.credentials, |endpoint| {
             endpoint
                 .connect_timeout(options.connect_timeout)
                 .initial_stream_window_size(STREAM_WINDOW)
@@ -37,10 +42,12 @@ impl Connection {
                 .keep_alive_timeout(PING_TIMEOUT)
                 .keep_alive_while_idle(true)
         });
+        let authorize = Authorize::new(options.credentials.token.clone(), target.is_private());
+        let channel = InterceptedService::new(channel, authorize);
         Self { channel, target, timeout: options.call_timeout }
     }
 
-    pub(crate) fn channel(&self) -> Channel {
+    pub(crate) fn channel(&self) -> Transport {
         self.channel.clone()
     }
 

@@ -94,6 +94,11 @@ impl Error {
         self.refusal() == Some(Refusal::Exhausted)
     }
 
+    /// Whether the server does not know who calls, or does not let them do this.
+    pub fn is_denied(&self) -> bool {
+        self.refusal() == Some(Refusal::Denied)
+    }
+
     /// Whether the server could not be reached or did not answer in time.
     pub fn is_unavailable(&self) -> bool {
         matches!(self, Self::Unavailable { .. } | Self::TimedOut { .. })

@@ -20,7 +20,7 @@
 //! # let registry = format!("http://{listener}");
 //! # let store = std::sync::Arc::new(MemoryStore::start(StoreOptions::default()));
 //! # tokio::spawn(serve(listener, store, ServerOptions::default(), std::future::pending()));
-//! // Such as "http://127.0.0.1:7400" or "unix:///run/netloft/registry.sock".
+//! // Such as "http://127.0.0.1:7400" or "unix:///run/netloft/registry.sock"; with `Credentials`, "https://...".
 //! let client = Client::connect(registry.parse()?);
 //!
 //! let service: ServiceName = "api".parse()?;
@@ -47,6 +47,7 @@ mod balanced;
 mod calls;
 mod client;
 mod connection;
+mod credentials;
 mod discovery;
 mod error;
 mod registration;
@@ -57,6 +58,7 @@ pub use agent::{AgentClient, Finding};
 pub use balanced::{Balanced, Candidates};
 pub use calls::{Examined, Resolved, ServiceSummary, Watch};
 pub use client::{Client, ClientOptions};
+pub use credentials::{Credentials, TlsIdentity, TokenSource};
 pub use discovery::Discovery;
 pub use error::{Error, Operation, Reason, Refusal};
 pub use registration::{RegisterOptions, Registration};

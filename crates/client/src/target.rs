@@ -1,26 +1,35 @@
 //! Where a registry or an agent is reached.
 
 use std::fmt;
+use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use hyper_util::rt::TokioIo;
 use netloft_types::Invalid;
-use tokio::net::UnixStream;
+use rustls::pki_types::ServerName;
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 
-/// The address of a server: `http://127.0.0.1:7400` or `unix:///run/netloft/registry.sock`.
+use crate::Credentials;
+
+/// The address of a server: `https://registry.example:7400`, `http://127.0.0.1:7400` or
+/// `unix:///run/netloft/registry.sock`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target(Arc<Kind>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Kind {
     Http(Uri),
+    Https(Uri),
     Unix(PathBuf),
 }
 
-const RULE: &str = "must be http://HOST:PORT or unix:///PATH";
+const RULE: &str = "must be https://HOST:PORT, http://HOST:PORT or unix:///PATH";
 
 impl Target {
     /// A unix socket. A path that is not absolute begins in the working directory.
@@ -28,10 +37,33 @@ impl Target {
         Self(Arc::new(Kind::Unix(path.into())))
     }
 
+    /// Whether nobody can read along: it is of this host, or over TLS.
+    pub(crate) fn is_private(&self) -> bool {
+        match &*self.0 {
+            Kind::Unix(_) | Kind::Https(_) => true,
+            Kind::Http(uri) => {
+                let host = host(uri);
+                host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+            }
+        }
+    }
+
     /// A channel that connects when it is first used, and again whenever it broke. `configure` makes its settings.
-    pub(crate) fn channel(&self, configure: impl FnOnce(Endpoint) -> Endpoint) -> Channel {
+    pub(crate) fn channel(
+        &self,
+        credentials: &Credentials,
+        configure: impl FnOnce(Endpoint) -> Endpoint,
+    ) -> Channel {
         match &*self.0 {
             Kind::Http(uri) => configure(Endpoint::from(uri.clone())).connect_lazy(),
+            Kind::Https(uri) => {
+                let (credentials, uri) = (Arc::new(credentials.clone()), uri.clone());
+                let endpoint = configure(Endpoint::from(uri.clone()));
+                endpoint.connect_with_connector_lazy(tower::service_fn(move |_| {
+                    let (credentials, uri) = (Arc::clone(&credentials), uri.clone());
+                    async move { connect_tls(&uri, &credentials).await.map(TokioIo::new) }
+                }))
+            }
             Kind::Unix(path) => {
                 let path = path.clone();
                 // gRPC wants an authority even where there is none; this one is never looked up.
@@ -51,11 +83,8 @@ impl FromStr for Target {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let kind = match text.split_once("://") {
             Some(("unix", path)) => parse_unix(path),
-            Some(("http", _)) => parse_http(text),
-            Some(("https", _)) => {
-                let rule = "TLS is not supported yet; use http://HOST:PORT or unix:///PATH";
-                return Err(Invalid::new("target", text, rule));
-            }
+            Some(("http", _)) => parse_http(text).map(Kind::Http),
+            Some(("https", _)) => parse_http(text).map(Kind::Https),
             _ => None,
         };
         kind.map(|kind| Self(Arc::new(kind))).ok_or_else(|| Invalid::new("target", text, RULE))
@@ -67,7 +96,7 @@ fn parse_unix(path: &str) -> Option<Kind> {
     well_formed.then(|| Kind::Unix(path.into()))
 }
 
-fn parse_http(text: &str) -> Option<Kind> {
+fn parse_http(text: &str) -> Option<Uri> {
     let uri: Uri = text.parse().ok()?;
     let authority = uri.authority()?;
     let well_formed = !authority.host().is_empty()
@@ -75,15 +104,30 @@ fn parse_http(text: &str) -> Option<Kind> {
         && authority.port_u16().is_some_and(|port| port != 0)
         && uri.path() == "/"
         && uri.query().is_none();
-    well_formed.then_some(Kind::Http(uri))
+    well_formed.then_some(uri)
+}
+
+/// Without the brackets around an IPv6 address.
+fn host(uri: &Uri) -> &str {
+    uri.host().unwrap_or_default().trim_matches(['[', ']'])
+}
+
+/// Connects with the certificates of this moment.
+async fn connect_tls(uri: &Uri, credentials: &Credentials) -> io::Result<TlsStream<TcpStream>> {
+    let config = credentials.tls_config()?;
+    let host = host(uri).to_owned();
+    let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
+    let stream = TcpStream::connect((host.as_str(), uri.port_u16().unwrap_or_default())).await?;
+    stream.set_nodelay(true)?;
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &*self.0 {
-            Kind::Http(uri) => {
+            Kind::Http(uri) | Kind::Https(uri) => {
                 let authority = uri.authority().map_or("", |authority| authority.as_str());
-                write!(f, "http://{authority}")
+                write!(f, "{}://{authority}", uri.scheme_str().unwrap_or_default())
             }
             Kind::Unix(path) => write!(f, "unix://{}", path.display()),
         }
@@ -100,6 +144,7 @@ mod tests {
             "http://127.0.0.1:7400",
             "http://[::1]:7400",
             "http://registry.example:80",
+            "https://registry.example:7400",
             "unix:///run/netloft/registry.sock",
             "unix:///tmp/with space/r.sock",
         ] {
@@ -108,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused_with_the_two_forms() {
+    fn anything_else_is_refused_with_the_forms() {
         for bad in [
             "",
             "127.0.0.1:7400",
@@ -117,6 +162,7 @@ mod tests {
             "http://host:0",
             "http://host:65536",
             "http://user@host:1",
+            "https://host",
             "http://host:1/path",
             "http://host:1/?query",
             "ftp://host:1",
@@ -130,8 +176,15 @@ mod tests {
     }
 
     #[test]
-    fn tls_is_refused_by_name() {
-        let error = "https://host:1".parse::<Target>().unwrap_err();
-        assert!(error.rule().contains("TLS"), "{error}");
+    fn only_tls_and_this_host_are_private() {
+        let is_private = |text: &str| text.parse::<Target>().unwrap().is_private();
+        for private in
+            ["https://host:1", "unix:///r.sock", "http://127.0.0.2:1", "http://[::1]:1", "http://localhost:1"]
+        {
+            assert!(is_private(private), "{private}");
+        }
+        for open in ["http://10.0.0.1:1", "http://registry.example:1", "http://[2001:db8::1]:1"] {
+            assert!(!is_private(open), "{open}");
+        }
     }
 }

@@ -8,11 +8,13 @@
 //! ```
 //! # use std::sync::Arc;
 //! # use netloft_metrics::Metrics;
-//! # use netloft_registry::{MemoryStore, Store, StoreOptions};
+//! # use netloft_registry::{MemoryStore, StoreOptions};
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() {
-//! let metrics = Metrics::of(Arc::new(MemoryStore::start(StoreOptions::default())), "0.1.0").build();
-//! assert!(metrics.is_ready());
+//! let store = Arc::new(MemoryStore::start(StoreOptions::default()));
+//! let metrics = Metrics::of(store, "0.1.0");
+//! let store = metrics.store(); // to be served in place of the one that was given
+//! let metrics = metrics.build();
 //! assert!(metrics.text().await.contains("netloft_registry_services 0"));
 //! # drop(store);
 //! # }

@@ -278,6 +278,7 @@ impl fmt::Debug for Watch {
 /// What `query` selects of a list of its scope: most often all of it, which is then shared.
 fn select(query: &Query, list: Instances) -> Instances {
     let is_ordinary = query.tags.is_empty()
+        && query.within.is_none()
         && (query.health, query.lifecycle) == (HealthFilter::default(), LifecycleFilter::default());
     let selected =
         if is_ordinary { list.derive(|all| Usable(part(query, all))).0.clone() } else { part(query, &list) };

@@ -1,28 +1,38 @@
 //! Accepted connections: counted, given a time to begin, and cut when the server has stopped.
 
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Sleep, sleep};
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Sleep, sleep, timeout};
+use tokio_rustls::TlsAcceptor;
 use tokio_stream::Stream;
 use tonic::transport::server::Connected;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::Listener;
-use crate::limits::PREFACE_TIMEOUT;
+use crate::access::{Access, Event, Outcome};
+use crate::limits::{HANDSHAKE_TIMEOUT, PREFACE_TIMEOUT};
+use crate::listen::Accepted;
+use crate::peer::{Peer, PeerCounts, Place};
 use crate::phase::Phases;
 use crate::stream::unfold;
+use crate::tls::{self, TlsConfig};
 use crate::unsent::Unsent;
 
 /// Pause after the kernel refused to accept, most often for want of file descriptors: it would refuse at once
 /// again, and trying without a pause would burn a processor on it.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often the clock is asked whether a certificate has expired.
+const CLOCK_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Bytes with which an HTTP/2 client begins (RFC 9113, section 3.4).
 const PREFACE_LEN: usize = 24;
@@ -32,49 +42,154 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 pub(crate) type Socket = Box<dyn Io>;
 
-/// Who is at the other end of a connection; in the extensions of every request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Peer {
-    /// A TCP client.
-    Tcp(SocketAddr),
-    /// A process of this host, as it was when it connected.
-    Unix {
-        /// Its process id in our process-id namespace, if it has one there.
-        pid: Option<u32>,
-        /// Its user id.
-        uid: u32,
-        /// Its group id.
-        gid: u32,
-    },
+/// What the listeners let in: see [`incoming`].
+pub(crate) struct Door {
+    pub(crate) listeners: Vec<Listener>,
+    pub(crate) slots: Arc<Semaphore>,
+    /// Connections that one address can have.
+    pub(crate) per_peer_max: u32,
+    pub(crate) phases: Phases,
+    pub(crate) access: Option<Access>,
 }
 
-/// Accepts from all listeners, as long as there are fewer connections than `slots`.
+/// Accepts from all listeners, as long as there are fewer connections than slots.
 ///
-/// It never yields an error: one that concerns a single connection is skipped, any other waited out.
-pub(crate) fn incoming(
-    listeners: Vec<Listener>,
-    slots: Arc<Semaphore>,
-    phases: Phases,
-) -> impl Stream<Item = io::Result<Connection>> + Send {
-    unfold(listeners, move |listeners| {
-        let (slots, phases) = (Arc::clone(&slots), phases.clone());
-        async move {
-            let slot = slots.acquire_owned().await.ok()?;
-            let (socket, peer) = accept(&listeners).await;
-            let connection = Connection {
-                socket,
-                unsent: Unsent::default(),
-                peer,
-                cut: Some(Box::pin(async move { phases.stopped().await })),
-                preface: Some(Preface::expected()),
-                _slot: slot,
-            };
-            Some((Ok(connection), listeners))
+/// It never yields an error: one that concerns a single connection is skipped, any other waited out. TLS is negotiated
+/// aside, each connection in a task of its own that has a slot and a time, so that nobody waits for a slow one.
+pub(crate) fn incoming(door: Door) -> impl Stream<Item = io::Result<Connection>> + Send {
+    let state = (Arc::new(door), PeerCounts::default(), JoinSet::new());
+    unfold(state, |(door, counts, mut negotiating)| async move {
+        loop {
+            tokio::select! {
+                Some(negotiated) = negotiating.join_next() => {
+                    if let Ok(Some(connection)) = negotiated {
+                        return Some((Ok(connection), (door, counts, negotiating)));
+                    }
+                }
+                (slot, accepted, peer) = door.next() => {
+                    let Some(place) = counts.enter(peer.ip(), door.per_peer_max) else {
+                        door.refuse(&peer, "it has too many connections");
+                        continue;
+                    };
+                    let hold = Hold { _slot: slot, _place: place };
+                    match accepted {
+                        Accepted::Plain(socket) => {
+                            let connection = door.connection(socket, peer, hold, std::future::pending());
+                            return Some((Ok(connection), (door, counts, negotiating)));
+                        }
+                        Accepted::Tls(stream, configs) => {
+                            let door = Arc::clone(&door);
+                            negotiating.spawn(async move { door.negotiate(stream, configs, peer, hold).await });
+                        }
+                    }
+                }
+            }
         }
     })
 }
 
-async fn accept(listeners: &[Listener]) -> (Socket, Peer) {
+impl Door {
+    async fn next(&self) -> (OwnedSemaphorePermit, Accepted, Peer) {
+        let slot = Arc::clone(&self.slots).acquire_owned().await.expect("nobody closes the semaphore");
+        let (accepted, peer) = accept(&self.listeners).await;
+        (slot, accepted, peer)
+    }
+
+    async fn negotiate(
+        &self,
+        stream: TcpStream,
+        mut configs: watch::Receiver<Arc<TlsConfig>>,
+        peer: Peer,
+        hold: Hold,
+    ) -> Option<Connection> {
+        let config = Arc::clone(&configs.borrow_and_update());
+        let accepting = TlsAcceptor::from(Arc::clone(&config.server)).accept(stream);
+        let stream = match timeout(HANDSHAKE_TIMEOUT, accepting).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                self.refuse(&peer, &format!("TLS: {error}"));
+                return None;
+            }
+            Err(_) => {
+                self.refuse(&peer, "TLS: it took too long");
+                return None;
+            }
+        };
+        let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        // What rustls verified and x509-parser cannot read does not come in.
+        let facts = shown.map(tls::facts);
+        if let Some(None) = facts {
+            self.refuse(&peer, "TLS: its certificate cannot be understood");
+            return None;
+        }
+        let (identity, expires) = match facts.flatten() {
+            Some(facts) => (facts.identity, Some(facts.expires)),
+            None => (None, None),
+        };
+        let peer = match peer {
+            Peer::Tcp(address) => Peer::Tls { address, identity },
+            other => other,
+        };
+        let over = believed_until(expires, configs, Arc::clone(&config.client_ca));
+        Some(self.connection(Box::new(stream), peer, hold, over))
+    }
+
+    /// A connection that is cut when the server has stopped, or when it is `over`.
+    fn connection(
+        &self,
+        socket: Socket,
+        peer: Peer,
+        hold: Hold,
+        over: impl Future<Output = ()> + Send + 'static,
+    ) -> Connection {
+        let phases = self.phases.clone();
+        let cut = async move {
+            tokio::select! {
+                () = phases.stopped() => {}
+                () = over => {}
+            }
+        };
+        let cut: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(cut);
+        let (unsent, preface) = (Unsent::default(), Some(Preface::expected()));
+        Connection { socket, unsent, peer, cut: Some(cut), preface, _hold: hold }
+    }
+
+    fn refuse(&self, peer: &Peer, why: &str) {
+        debug!(%peer, why, "connection refused");
+        if let Some(access) = &self.access {
+            access.tell(|| Event::of_peer(peer, "connect", Outcome::Refused(why.to_owned())));
+        }
+    }
+}
+
+/// Waits until a certificate has expired, or the authority is no longer believed: its connection has to be made anew.
+async fn believed_until(
+    expires: Option<SystemTime>,
+    mut configs: watch::Receiver<Arc<TlsConfig>>,
+    client_ca: Arc<[CertificateDer<'static>]>,
+) {
+    let Some(expires) = expires else {
+        // It showed no certificate.
+        return std::future::pending().await;
+    };
+    let over = async {
+        while let Ok(left) = expires.duration_since(SystemTime::now()) {
+            // The clock may be set meanwhile.
+            sleep(left.min(CLOCK_INTERVAL)).await;
+        }
+    };
+    let disbelieved = async {
+        if configs.wait_for(|config| config.client_ca != client_ca).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        () = over => {}
+        () = disbelieved => {}
+    }
+}
+
+async fn accept(listeners: &[Listener]) -> (Accepted, Peer) {
     loop {
         let accepted = std::future::poll_fn(|cx| {
             let mut polls = listeners.iter().map(|listener| listener.poll_accept(cx));
@@ -101,16 +216,22 @@ fn concerns_one_connection(error: &io::Error) -> bool {
     )
 }
 
-/// A connection that gives its slot back when it is dropped.
+/// What a connection has for as long as it lives.
+struct Hold {
+    _slot: OwnedSemaphorePermit,
+    _place: Place,
+}
+
+/// A connection that gives its slot and its place back when it is dropped.
 pub(crate) struct Connection {
     socket: Socket,
     unsent: Unsent,
     peer: Peer,
-    /// Resolves when the server has stopped waiting; `None` once it has. The task that drives the connection
+    /// Resolves when the server has stopped waiting, or no longer believes the certificate; `None` once it has. The task that drives the connection
     /// belongs to tonic, which would let it run for as long as the peer likes.
     cut: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     preface: Option<Preface>,
-    _slot: OwnedSemaphorePermit,
+    _hold: Hold,
 }
 
 /// What is missing of the preface, and until when it may come.

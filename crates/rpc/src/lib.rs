@@ -20,27 +20,33 @@
 //! # }
 //! ```
 //!
-//! There is no authentication: whoever can connect can register anything and read everything. Listen on
-//! loopback, on a unix socket, or where only friends are. What one peer can cost is bounded; see [`limits`].
+//! A [`Server::new`] has no access control: whoever can connect can register anything and read everything. Listen on
+//! loopback or on a unix socket. A [`Server::guarded`] lets nobody do what its [`Access`] does not say, over TLS
+//! ([`Listener::tls`]) beyond loopback. What one peer can cost is bounded either way; see [`limits`].
 
+mod access;
 mod care;
 mod directory;
 mod error;
 mod incoming;
 pub mod limits;
 mod listen;
+mod peer;
 mod phase;
 mod server;
 mod service;
 mod signal;
 pub mod status;
 mod stream;
+mod tls;
 mod unsent;
 
+pub use access::{Access, AccessOptions, Audit, AuditOptions, AuditWriter};
 pub use directory::{run_directory, state_directory};
 pub use error::Error;
-pub use incoming::Peer;
 pub use listen::{Listener, SocketAccess};
+pub use peer::Peer;
 pub use phase::Phases;
 pub use server::{CHANGES, Server, ServerOptions, serve};
 pub use signal::shutdown_requested;
+pub use tls::{ClientCertificates, TlsConfig, TlsError};

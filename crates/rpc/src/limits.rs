@@ -34,6 +34,9 @@ pub const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time to send the 24 bytes that begin an HTTP/2 connection. Before them there is nothing to ping.
 pub const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Time to negotiate TLS.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// A server with the bounds that HTTP/2 knows. There is no greatest age of a connection: watches live long,
 /// and ending them would only bring them back.
 pub(crate) fn server() -> Server {

@@ -6,14 +6,16 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, UnixListener, UnixSocket, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixSocket, UnixStream};
+use tokio::sync::watch;
 use tracing::info;
 
-use crate::Error;
-use crate::incoming::{Peer, Socket};
+use crate::incoming::Socket;
+use crate::{Error, Peer, TlsConfig};
 
 /// Connections that wait to be accepted; the kernel caps it at `net.core.somaxconn`, 4,096 by default.
 const BACKLOG: u32 = 1_024;
@@ -28,7 +30,15 @@ pub struct Listener(Kind);
 #[derive(Debug)]
 enum Kind {
     Tcp(TcpListener, SocketAddr),
+    Tls(TcpListener, SocketAddr, watch::Receiver<Arc<TlsConfig>>),
     Unix(UnixListener, SocketFile),
+}
+
+/// A connection as it was accepted.
+pub(crate) enum Accepted {
+    Plain(Socket),
+    /// To be negotiated, with the configuration of the moment.
+    Tls(TcpStream, watch::Receiver<Arc<TlsConfig>>),
 }
 
 /// Who may connect to a unix socket.
@@ -53,10 +63,15 @@ impl SocketAccess {
 impl Listener {
     /// Listens on a TCP address; port 0 takes a free one.
     pub async fn tcp(address: SocketAddr) -> Result<Self, Error> {
-        let refused = |source| Error::ListenTcp { address, source };
-        let listener = TcpListener::bind(address).await.map_err(refused)?;
-        let bound = listener.local_addr().map_err(refused)?;
+        let (listener, bound) = bind(address).await?;
         Ok(Self(Kind::Tcp(listener, bound)))
+    }
+
+    /// Listens on a TCP address, for TLS alone; port 0 takes a free one. Each connection is negotiated with the newest of
+    /// `configs`.
+    pub async fn tls(address: SocketAddr, configs: watch::Receiver<Arc<TlsConfig>>) -> Result<Self, Error> {
+        let (listener, bound) = bind(address).await?;
+        Ok(Self(Kind::Tls(listener, bound, configs)))
     }
 
     /// Listens on a unix socket, and makes the directory it is in if there is none.
@@ -91,18 +106,17 @@ impl Listener {
     /// The TCP address, if it is one; its port is never 0.
     pub fn tcp_address(&self) -> Option<SocketAddr> {
         match &self.0 {
-            Kind::Tcp(_, address) => Some(*address),
+            Kind::Tcp(_, address) | Kind::Tls(_, address, _) => Some(*address),
             Kind::Unix(..) => None,
         }
     }
 
-    pub(crate) fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Socket, Peer)>> {
+    pub(crate) fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Accepted, Peer)>> {
         match &self.0 {
-            Kind::Tcp(listener, _) => listener.poll_accept(cx).map_ok(|(stream, address)| {
-                // Answers are small and complete when written: waiting to fill a segment only delays them.
-                let _ = stream.set_nodelay(true);
-                (Box::new(stream) as Socket, Peer::Tcp(address))
-            }),
+            Kind::Tcp(listener, _) => poll_accept_tcp(listener, cx)
+                .map_ok(|(stream, peer)| (Accepted::Plain(Box::new(stream)), peer)),
+            Kind::Tls(listener, _, configs) => poll_accept_tcp(listener, cx)
+                .map_ok(|(stream, peer)| (Accepted::Tls(stream, configs.clone()), peer)),
             Kind::Unix(listener, _) => listener.poll_accept(cx).map(|accepted| {
                 let (stream, _) = accepted?;
                 let credentials = stream.peer_cred()?;
@@ -111,7 +125,7 @@ impl Listener {
                     uid: credentials.uid(),
                     gid: credentials.gid(),
                 };
-                Ok((Box::new(stream) as Socket, peer))
+                Ok((Accepted::Plain(Box::new(stream)), peer))
             }),
         }
     }
@@ -121,10 +135,25 @@ impl Listener {
 impl fmt::Display for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Kind::Tcp(_, address) => write!(f, "{address}"),
+            Kind::Tcp(_, address) | Kind::Tls(_, address, _) => write!(f, "{address}"),
             Kind::Unix(_, file) => write!(f, "unix://{}", file.path.display()),
         }
     }
+}
+
+async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
+    let refused = |source| Error::ListenTcp { address, source };
+    let listener = TcpListener::bind(address).await.map_err(refused)?;
+    let bound = listener.local_addr().map_err(refused)?;
+    Ok((listener, bound))
+}
+
+fn poll_accept_tcp(listener: &TcpListener, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, Peer)>> {
+    listener.poll_accept(cx).map_ok(|(stream, address)| {
+        // Answers are small and complete when written: waiting to fill a segment only delays them.
+        let _ = stream.set_nodelay(true);
+        (stream, Peer::Tcp(address))
+    })
 }
 
 async fn remove_if_stale(path: &Path) -> Result<(), Error> {

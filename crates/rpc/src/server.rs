@@ -9,7 +9,7 @@ use axum::response::IntoResponse;
 use axum::routing::Route;
 use netloft_checker::Checker;
 use netloft_proto::DESCRIPTORS;
-use netloft_proto::registry::v1::registry_server::RegistryServer;
+use netloft_proto::registry::v1::registry_server::{Registry, RegistryServer};
 use netloft_registry::Store;
 use netloft_registry::embedded::Condition;
 use tokio::sync::{Semaphore, watch};
@@ -17,13 +17,15 @@ use tokio::time::sleep;
 use tonic::body::Body;
 use tonic::codegen::{Service as HttpService, http};
 use tonic::server::NamedService;
+use tonic::service::interceptor::InterceptedService;
 use tonic::service::{Routes, RoutesBuilder};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tower::Layer;
 use tracing::{info, warn};
 
-use crate::incoming::incoming;
+use crate::access::{Access, Gate, Guard, sweep};
+use crate::incoming::{Door, incoming};
 use crate::limits::{self, ANSWER_LEN_MAX, REQUEST_LEN_MAX};
 use crate::phase::{Phase, Phases};
 use crate::service::Service;
@@ -35,6 +37,9 @@ pub struct ServerOptions {
     /// Connections at a time; more wait in the kernel's backlog. The default of 16,384 is some 320 MiB of idle
     /// ones; each also takes a file descriptor.
     pub connections_max: u32,
+    /// Connections of one address at a time; more are closed. The default of 4,096 leaves three quarters to others, and is
+    /// far more than the clients of one host need. Processes that use the unix socket are not counted.
+    pub connections_per_peer_max: u32,
     /// How long a shutdown waits for calls to be finished. The default of 5 seconds is well below the 10 after
     /// which container runtimes kill.
     pub drain: Duration,
@@ -42,7 +47,7 @@ pub struct ServerOptions {
 
 impl Default for ServerOptions {
     fn default() -> Self {
-        Self { connections_max: 16_384, drain: Duration::from_secs(5) }
+        Self { connections_max: 16_384, connections_per_peer_max: 4_096, drain: Duration::from_secs(5) }
     }
 }
 
@@ -50,6 +55,9 @@ impl Default for ServerOptions {
 /// of them and server reflection (v1 and v1alpha).
 pub struct Server {
     options: ServerOptions,
+    access: Option<Access>,
+    /// What is looked after, if access to it is controlled.
+    swept: Option<Arc<dyn Store>>,
     routes: RoutesBuilder,
     names: Vec<&'static str>,
     condition: Option<watch::Receiver<Condition>>,
@@ -61,10 +69,29 @@ pub struct Server {
 pub const CHANGES: &str = "netloft.registry.v1.Registry/changes";
 
 impl Server {
-    /// Makes a server without services.
+    /// Makes a server without services and without access control.
     pub fn new(options: ServerOptions) -> Self {
+        Self::of(options, None)
+    }
+
+    /// Makes a server without services, on which nobody can do what `access` does not say. Only whether it serves is told
+    /// to whoever can connect.
+    pub fn guarded(options: ServerOptions, access: Access) -> Self {
+        Self::of(options, Some(access))
+    }
+
+    fn of(options: ServerOptions, access: Option<Access>) -> Self {
         let (phase, phases) = Phases::start();
-        Self { options, routes: Routes::builder(), names: Vec::new(), condition: None, phase, phases }
+        Self {
+            options,
+            access,
+            swept: None,
+            routes: Routes::builder(),
+            names: Vec::new(),
+            condition: None,
+            phase,
+            phases,
+        }
     }
 
     /// Serves `store` as `netloft.registry.v1.Registry`.
@@ -81,11 +108,15 @@ impl Server {
         self.serve_registry(store, Some(checker))
     }
 
-    fn serve_registry(self, store: Arc<dyn Store>, checker: Option<Checker>) -> Self {
-        let service = RegistryServer::new(Service::new(store, checker, self.phases.clone()))
-            .max_decoding_message_size(REQUEST_LEN_MAX)
-            .max_encoding_message_size(ANSWER_LEN_MAX);
-        self.service(service)
+    fn serve_registry(mut self, store: Arc<dyn Store>, checker: Option<Checker>) -> Self {
+        let service = Service::new(Arc::clone(&store), checker, self.phases.clone());
+        match self.access {
+            Some(_) => {
+                self.swept = Some(Arc::clone(&store));
+                self.service(sized(Guard::new(service, store)))
+            }
+            None => self.service(sized(service)),
+        }
     }
 
     /// Tells by `grpc.health.v1`, under the name [`CHANGES`], whether the store takes changes. The registry itself is
@@ -113,7 +144,7 @@ impl Server {
         S::Future: Send + 'static,
     {
         self.names.push(S::NAME);
-        self.routes.add_service(service);
+        add_behind_gate(&mut self.routes, self.access.as_ref(), service);
         self
     }
 
@@ -148,18 +179,26 @@ impl Server {
         listeners: Vec<Listener>,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), Error> {
-        let Self { options, mut routes, mut names, condition, phase, phases } = self;
+        let Self { options, access, swept, mut routes, mut names, condition, phase, phases } = self;
         let (health, health_service) = tonic_health::server::health_reporter();
         for name in &names {
             health.set_service_status(name, ServingStatus::Serving).await;
         }
         routes.add_service(health_service);
-        add_reflection(&mut routes, &names);
+        add_reflection(&mut routes, access.as_ref(), &names);
         names.extend(condition.is_some().then_some(CHANGES));
         let telling = tell_condition(condition, health.clone());
 
+        let sweeping = sweep_if(access.clone().zip(swept));
+
         let slots = Arc::new(Semaphore::new(options.connections_max as usize));
-        let accepted = incoming(listeners, Arc::clone(&slots), phases.clone());
+        let accepted = incoming(Door {
+            listeners,
+            slots: Arc::clone(&slots),
+            per_peer_max: options.connections_per_peer_max,
+            phases: phases.clone(),
+            access,
+        });
         let begin_shutdown = async {
             shutdown.await;
             info!("shutting down");
@@ -176,6 +215,7 @@ impl Server {
         let served = tokio::select! {
             served = serving => served.map_err(Error::Serve),
             never = telling => match never {},
+            never = sweeping => match never {},
             () = drained => {
                 warn!(drain = ?options.drain, "connections are still open; cutting them");
                 Ok(())
@@ -219,6 +259,14 @@ async fn tell_condition(condition: Option<watch::Receiver<Condition>>, health: H
     std::future::pending().await
 }
 
+/// Takes away, as long as the server runs, what is held by those who may not any more.
+async fn sweep_if(controlled: Option<(Access, Arc<dyn Store>)>) -> Infallible {
+    match controlled {
+        Some((access, store)) => sweep(access, store).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Tells those who watch the health, and then ends their watches, which have no end of their own.
 async fn stop_serving(mut health: HealthReporter, names: &[&'static str]) {
     for name in names.iter().chain([&""]) {
@@ -227,7 +275,35 @@ async fn stop_serving(mut health: HealthReporter, names: &[&'static str]) {
     }
 }
 
-fn add_reflection(routes: &mut RoutesBuilder, names: &[&'static str]) {
+/// With the bounds of one message.
+fn sized<T: Registry>(service: T) -> RegistryServer<T> {
+    RegistryServer::new(service)
+        .max_decoding_message_size(REQUEST_LEN_MAX)
+        .max_encoding_message_size(ANSWER_LEN_MAX)
+}
+
+/// Adds a service, behind the gate if there is one.
+fn add_behind_gate<S>(routes: &mut RoutesBuilder, access: Option<&Access>, service: S)
+where
+    S: HttpService<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
+        + NamedService
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    S::Future: Send + 'static,
+{
+    match access {
+        Some(access) => {
+            routes.add_service(InterceptedService::new(service, Gate::new(access.clone())));
+        }
+        None => {
+            routes.add_service(service);
+        }
+    }
+}
+
+fn add_reflection(routes: &mut RoutesBuilder, access: Option<&Access>, names: &[&'static str]) {
     let builder = || {
         let mut builder = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
@@ -240,7 +316,7 @@ fn add_reflection(routes: &mut RoutesBuilder, names: &[&'static str]) {
     };
     let well_formed = "the descriptors were made by the compiler of the schema";
     let v1 = builder().with_service_name("grpc.reflection.v1.ServerReflection").build_v1();
-    routes.add_service(v1.expect(well_formed));
+    add_behind_gate(routes, access, v1.expect(well_formed));
     let v1alpha = builder().with_service_name("grpc.reflection.v1alpha.ServerReflection").build_v1alpha();
-    routes.add_service(v1alpha.expect(well_formed));
+    add_behind_gate(routes, access, v1alpha.expect(well_formed));
 }

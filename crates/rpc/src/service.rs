@@ -10,11 +10,12 @@ use netloft_proto::registry::v1 as wire;
 use netloft_proto::{from_wire, to_wire};
 use netloft_registry::{Command, Error, ServiceSummary, Store, Watch};
 use netloft_types::limits::SESSION_TTL_MAX;
-use netloft_types::{Health, InstanceId, Instances, Invalid, Patch, Revision, SessionId};
+use netloft_types::{Health, InstanceId, Instances, Invalid, Patch, Query, Revision, SessionId};
 use rand::RngExt as _;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::access::Requester;
 use crate::care::Care;
 use crate::phase::Phases;
 use crate::status;
@@ -52,9 +53,10 @@ impl wire::registry_server::Registry for Service {
         &self,
         request: Request<wire::OpenSessionRequest>,
     ) -> Answer<wire::OpenSessionResponse> {
+        let drawn = Requester::find(request.extensions()).map(|requester| requester.draw_session());
+        let session = drawn.unwrap_or_else(|| SessionId::from_number(rand::rng().random()));
         let ttl_ms = request.into_inner().ttl_ms;
         let ttl = Duration::from_millis(ttl_ms);
-        let session = SessionId::from_number(rand::rng().random());
         self.apply(Command::OpenSession { session, ttl: Some(ttl) }).await?;
         let session_id = session.to_string();
         Ok(Response::new(wire::OpenSessionResponse { session_id, ttl_ms }))
@@ -66,12 +68,13 @@ impl wire::registry_server::Registry for Service {
         &self,
         request: Request<Streaming<wire::KeepAliveRequest>>,
     ) -> Answer<Self::KeepAliveStream> {
-        let state = (Arc::clone(&self.shared), Some(request.into_inner()));
-        let answers = unfold(state, |(shared, requests)| async move {
+        let requester = Requester::find(request.extensions());
+        let state = (Arc::clone(&self.shared), requester, Some(request.into_inner()));
+        let answers = unfold(state, |(shared, requester, requests)| async move {
             let mut requests = requests?;
-            match shared.next_renewal(&mut requests).await {
-                Ok(answer) => Some((Ok(answer?), (shared, Some(requests)))),
-                Err(status) => Some((Err(status), (shared, None))),
+            match shared.next_renewal(requester.as_deref(), &mut requests).await {
+                Ok(answer) => Some((Ok(answer?), (shared, requester, Some(requests)))),
+                Err(status) => Some((Err(status), (shared, requester, None))),
             }
         });
         Ok(Response::new(Box::pin(answers)))
@@ -174,7 +177,9 @@ impl wire::registry_server::Registry for Service {
     }
 
     async fn resolve(&self, request: Request<wire::ResolveRequest>) -> Answer<ResolveAnswer> {
+        let requester = Requester::find(request.extensions());
         let query = from_wire::query(request.into_inner().query).map_err(|error| status::invalid(&error))?;
+        let query = narrowed(requester.as_deref(), query);
         let found = self.shared.store.list(&query).await.map_err(|error| status::of(&error))?;
         let (revision, instances) = (found.at.number(), encoded(&found.instances));
         Ok(Response::new(ResolveAnswer { revision, instances }))
@@ -183,8 +188,10 @@ impl wire::registry_server::Registry for Service {
     type WatchStream = BoxStream<WatchAnswer>;
 
     async fn watch(&self, request: Request<wire::WatchRequest>) -> Answer<Self::WatchStream> {
+        let requester = Requester::find(request.extensions());
         let request = request.into_inner();
         let query = from_wire::query(request.query).map_err(|error| status::invalid(&error))?;
+        let query = narrowed(requester.as_deref(), query);
         let after = request.after_revision.map(Revision::new);
         let watch = self.shared.store.watch(query, after).map_err(|error| status::of(&error))?;
         let state = (self.shared.phases.clone(), Some(watch));
@@ -203,6 +210,7 @@ impl Shared {
     /// Waits for a request to renew a session and answers it; `None` when the client has no more.
     async fn next_renewal(
         &self,
+        requester: Option<&Requester>,
         requests: &mut Streaming<wire::KeepAliveRequest>,
     ) -> Result<Option<wire::KeepAliveResponse>, Status> {
         let request = tokio::select! {
@@ -213,14 +221,41 @@ impl Shared {
             return Ok(None);
         };
         let session = parse(&session_id)?;
-        let ttl = match self.store.apply(Command::RenewSession { session }).await {
-            // A session of a client has a time to live; one without needs no renewal, and is told the longest.
-            Ok(applied) => applied.ttl.unwrap_or(SESSION_TTL_MAX),
-            Err(Error::SessionNotFound) => Duration::ZERO,
-            Err(error) => return Err(status::of(&error)),
-        };
+        let ttl = self.renew(requester, session).await?;
         let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
         Ok(Some(wire::KeepAliveResponse { session_id, ttl_ms }))
+    }
+}
+
+impl Shared {
+    /// Renews a session; answers for how long it lives, which is no time if there is none, or none of theirs.
+    async fn renew(&self, requester: Option<&Requester>, session: SessionId) -> Result<Duration, Status> {
+        if let Some(requester) = requester {
+            requester.count_renewal()?;
+            if !requester.owns(session) {
+                return Ok(Duration::ZERO);
+            }
+        }
+        match self.store.apply(Command::RenewSession { session }).await {
+            Ok(applied) => {
+                // A session of a client has a time to live; one without needs no renewal, and is told the longest.
+                let ttl = applied.ttl.unwrap_or(SESSION_TTL_MAX);
+                if let Some(requester) = requester {
+                    requester.renewed(session, ttl);
+                }
+                Ok(ttl)
+            }
+            Err(Error::SessionNotFound) => Ok(Duration::ZERO),
+            Err(error) => Err(status::of(&error)),
+        }
+    }
+}
+
+/// The query, of what the requester may see.
+fn narrowed(requester: Option<&Requester>, query: Query) -> Query {
+    match requester {
+        Some(requester) => requester.narrow(query),
+        None => query,
     }
 }
 

@@ -1,8 +1,9 @@
 //! Which instances a lookup or a watch is about.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use crate::{Health, Instance, Lifecycle, ServiceName, Tag};
+use crate::{Health, Instance, Lifecycle, ServiceName, ServicePattern, Tag};
 
 /// Selects instances. The same value filters a lookup and a watch, exactly.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -15,6 +16,9 @@ pub struct Query {
     pub health: HealthFilter,
     /// Only instances at this point of their life.
     pub lifecycle: LifecycleFilter,
+    /// Only instances of services that one of these means; all services if absent. This is not for who asks to say: a
+    /// server sets it to what the one who asks may see, and it is not on the wire.
+    pub within: Option<Arc<[ServicePattern]>>,
 }
 
 impl Query {
@@ -34,6 +38,10 @@ impl Query {
             && self.health.admits(instance.health)
             && self.lifecycle.admits(instance)
             && self.tags.iter().all(|tag| instance.tags.contains(tag))
+            && self
+                .within
+                .as_ref()
+                .is_none_or(|within| within.iter().any(|one| one.matches(&instance.service)))
     }
 }
 
@@ -105,6 +113,18 @@ mod tests {
         let kept_out = Instance { maintenance: Some("new disk".parse().unwrap()), ..instance() };
         assert!(!query.matches(&kept_out));
         assert!(Query::everything().matches(&kept_out));
+    }
+
+    #[test]
+    fn what_is_not_within_is_not_selected_however_it_is_asked_for() {
+        let within = |patterns: &[&str]| {
+            let within: Arc<[_]> = patterns.iter().map(|pattern| pattern.parse().unwrap()).collect();
+            [Query::everything(), Query::service("api".parse().unwrap())]
+                .map(|query| Query { within: Some(Arc::clone(&within)), ..query }.matches(&instance()))
+        };
+        assert_eq!(within(&["web", "a*"]), [true, true]);
+        assert_eq!(within(&["web"]), [false, false]);
+        assert_eq!(within(&[]), [false, false]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ mod run;
 mod status;
 
 use anyhow::Context as _;
-use netloft_client::{AgentClient, Client, Error as ClientError, Refusal, Target};
+use netloft_client::{AgentClient, Client, ClientOptions, Error as ClientError, Refusal, Target};
 
 pub(crate) use self::network::made_of;
 use crate::args::{Command, Common};
@@ -24,6 +24,9 @@ fn with_remedy(error: anyhow::Error) -> anyhow::Error {
         Some(error) if error.is_unavailable() => "is it running?",
         Some(ClientError::Refused { refusal: Refusal::Unknown, .. }) => {
             "an agent whose registry is elsewhere does not serve it: say --registry TARGET"
+        }
+        Some(error) if error.is_denied() => {
+            "who you are is said by --token-file or NETLOFT_TOKEN, or by --tls-cert and --tls-key"
         }
         _ => return error,
     };
@@ -60,7 +63,8 @@ pub(crate) fn agent(common: &Common) -> anyhow::Result<AgentClient> {
 /// The registry meant by the options: the one named, or the agent's own.
 pub(crate) fn registry(common: &Common) -> anyhow::Result<Client> {
     let target = common.registry.clone().map_or_else(|| agent_target(common), Ok)?;
-    Ok(Client::connect(target))
+    let credentials = common.credentials.credentials();
+    Ok(Client::connect_with(target, &ClientOptions { credentials, ..ClientOptions::default() }))
 }
 
 fn agent_target(common: &Common) -> anyhow::Result<Target> {

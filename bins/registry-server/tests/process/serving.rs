@@ -62,7 +62,7 @@ fn what_cannot_be_meant_is_refused_with_code_2_and_the_reason() {
     let cases: [(&[&str], &[&str]); 5] = [
         (&["--config", config], &["unknown field `lisen`", config]),
         (&["--config", "/nowhere/at/all"], &["/nowhere/at/all"]),
-        (&["--listen", "0.0.0.0:0"], &["0.0.0.0:0", "--insecure-allow-remote"]),
+        (&["--listen", "0.0.0.0:0"], &["0.0.0.0:0", "--tls-cert"]),
         (&["--listen", "localhost"], &["--listen"]),
         (&["--store", "paper"], &["--store", "memory"]),
     ];

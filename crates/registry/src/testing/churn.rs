@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use netloft_types::{
     Health, HealthFilter, Instance, InstanceId, Lifecycle, LifecycleFilter, Patch, Query, Revision,
-    SessionId, Tags, Update,
+    ServicePattern, SessionId, Tags, Update,
 };
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -316,8 +316,9 @@ impl Reader {
 
     fn is_over(&self) -> bool {
         let watched = SERVICES.iter().filter(|name| {
-            let only = &self.recording.query.service;
+            let Query { service: only, within, .. } = &self.recording.query;
             only.as_ref().is_none_or(|only| only.as_str() == **name)
+                && within.as_ref().is_none_or(|within| within.iter().any(|one| one.matches(&service(name))))
         });
         watched.into_iter().all(|name| self.known.0.contains_key(&instance_id(&end_of(name))))
     }
@@ -338,7 +339,12 @@ fn random_query(dice: &mut Dice) -> Query {
         tags: tags(dice.pick(&[&[][..], &["blue"], &["blue", "green"]])).into(),
         health: dice.pick(&[HealthFilter::Passing, HealthFilter::Usable, HealthFilter::Any]),
         lifecycle: dice.pick(&[LifecycleFilter::Ready, LifecycleFilter::Any]),
+        within: dice.pick(&[None, Some(&["s1", "s3*"][..]), Some(&["s*"])]).map(patterns),
     }
+}
+
+fn patterns(words: &[&str]) -> Arc<[ServicePattern]> {
+    words.iter().map(|word| word.parse().expect("a pattern")).collect()
 }
 
 async fn every_promise_holds_under_churn(make: Make) {

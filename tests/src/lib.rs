@@ -3,7 +3,7 @@
 //! [`harness`] puts a whole test program into a world of its own, without privilege. In that world a [`Lab`] is
 //! the place of one test: it runs the real programs ([`running`]), looks at what they did with the eyes of other
 //! programs ([`eyes`]), and knows in the end whether anything of theirs is left ([`Traces`]). [`attacker`] is for those
-//! that mean harm, and [`bench`] for those that measure.
+//! that mean harm, and [`mod@bench`] for those that measure.
 
 pub mod attacker;
 pub mod bench;

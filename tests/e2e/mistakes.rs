@@ -48,7 +48,7 @@ pub(crate) fn what_cannot_be_meant_is_refused() {
         (
             &["resolve", "--registry"],
             &["127.0.0.1:7400"],
-            ["--registry", "target", "must be http://HOST:PORT"],
+            ["--registry", "target", "must be https://HOST:PORT, http://HOST:PORT"],
         ),
     ];
     refuse_what_cannot_be_meant(&lab, &cases);

@@ -1,21 +1,17 @@
 //! A registry and its disk.
 
-use std::fs::File;
-use std::io::{ErrorKind, Write as _};
-use std::path::Path;
-
 use netloft_client::{Client, RegisterOptions, Registration};
 use netloft_tests::Lab;
+use netloft_tests::disk::{SmallDisk, fill};
 use netloft_tests::running::until;
 use netloft_types::{Instance, Query};
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::support::block_on;
 
 pub(crate) fn a_full_disk_refuses_registrations_and_serves_everything_else() {
     let lab = Lab::new();
     let path = lab.path("disk");
-    let disk = SmallDisk::mount(&path);
+    let disk = SmallDisk::mount(&path, 4);
     let directory = disk.path().join("registry");
     let ballast = disk.path().join("ballast");
     let registry = lab.registry_in(&directory);
@@ -57,38 +53,4 @@ async fn register(client: &Client, number: usize) -> Result<Registration, netlof
 
 async fn count(client: &Client) -> usize {
     client.resolve(&Query::everything()).await.unwrap().instances.len()
-}
-
-/// Writes until there is no room.
-fn fill(path: &Path) {
-    let mut file = File::create(path).unwrap();
-    loop {
-        match file.write(&[1; 4_096]) {
-            Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::StorageFull => return,
-            Err(error) => panic!("{error}"),
-        }
-    }
-}
-
-/// A disk of a few mebibytes, gone when it is dropped.
-struct SmallDisk<'a>(&'a Path);
-
-impl<'a> SmallDisk<'a> {
-    fn mount(path: &'a Path) -> Self {
-        std::fs::create_dir(path).unwrap();
-        mount(Some("tmpfs"), path, Some("tmpfs"), MsFlags::empty(), Some("size=4m")).unwrap();
-        Self(path)
-    }
-
-    fn path(&self) -> &Path {
-        self.0
-    }
-}
-
-impl Drop for SmallDisk<'_> {
-    fn drop(&mut self) {
-        let _ = umount2(self.0, MntFlags::MNT_DETACH);
-        let _ = std::fs::remove_dir(self.0);
-    }
 }

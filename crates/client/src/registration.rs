@@ -8,7 +8,7 @@ use netloft_types::limits::SESSION_TTL_MIN;
 use netloft_types::{Health, Instance, InstanceId, Patch, SessionId, Span};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info, warn};
 
 use crate::backoff::Backoff;
@@ -45,8 +45,9 @@ impl Default for RegisterOptions {
 /// connections, until the guard is closed or dropped.
 ///
 /// [`close`](Self::close) waits until the registry has removed the instance. Dropping cannot wait: it asks a
-/// task to remove the instance, once, within the time of one call; if that fails, or the runtime ends first,
-/// the time to live removes it. So a program that is about to exit closes.
+/// task to remove the instance. While the registry is away, the task tries again for as long as other registrations
+/// keep the session alive; otherwise, or if the runtime ends first, the time to live removes the instance. So a
+/// program that is about to exit closes.
 #[derive(Debug)]
 pub struct Registration {
     id: InstanceId,
@@ -110,7 +111,9 @@ impl Registration {
         self.wish(operation, |answer| Wish::Heartbeat(health, note.to_owned(), answer)).await
     }
 
-    /// Removes the instance; returns once the registry has done so, or did not know it any more.
+    /// Removes the instance; returns once the registry has done so, or did not know it any more. If the error
+    /// [is retryable](Error::is_retryable), it is removed as soon as the registry is back, as when the guard is
+    /// dropped.
     ///
     /// # Cancel safety
     ///
@@ -245,7 +248,7 @@ impl Upkeep {
         let failed = registered.as_ref().err().cloned();
         if first.send(registered).is_err() || failed.as_ref().is_some_and(Error::is_unavailable) {
             // Nobody waits any more, or nobody knows whether it happened.
-            return self.withdraw().await;
+            return self.withdraw(&mut superseded).await;
         }
         if failed.is_some() {
             return;
@@ -254,9 +257,16 @@ impl Upkeep {
         match self.keep(&mut inbox, &mut superseded).await {
             // In the same session it is simply replaced; another one would be refused what this one holds.
             End::Superseded(next) if Arc::ptr_eq(&next, &self.session) => {}
-            End::Superseded(_) | End::Dropped => self.withdraw().await,
+            // Who registers it anew waits, and tries again by itself.
+            End::Superseded(_) => drop(self.deregister().await),
+            End::Dropped => self.withdraw(&mut superseded).await,
             End::Closed(answer) => {
-                let _ = answer.send(self.deregister().await);
+                let closed = self.deregister().await;
+                let is_undone = closed.as_ref().is_err_and(Error::is_retryable);
+                let _ = answer.send(closed);
+                if is_undone {
+                    self.withdraw(&mut superseded).await;
+                }
             }
         }
     }
@@ -356,10 +366,20 @@ impl Upkeep {
         }
     }
 
-    /// Deregisters once, with nobody to tell; the time to live does what this cannot.
-    async fn withdraw(&self) {
-        if let Err(error) = self.deregister().await {
+    /// Deregisters, with nobody to tell. While the registry cannot be asked, tries again for as long as somebody else
+    /// holds the session and so keeps it alive: no time to live would end the instance. Who registers it anew ends
+    /// that, but not in the middle of a call.
+    async fn withdraw(&mut self, superseded: &mut oneshot::Receiver<Arc<Session>>) {
+        while let Err(error) = self.deregister().await {
             debug!(instance = %self.desired.id, error = error.chain(), "not deregistered");
+            let is_kept_alive = Arc::strong_count(&self.session) > 1;
+            if !(error.is_retryable() && is_kept_alive) {
+                return;
+            }
+            tokio::select! {
+                _ = &mut *superseded => return,
+                () = sleep(self.backoff.draw()) => {}
+            }
         }
     }
 }

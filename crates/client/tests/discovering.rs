@@ -118,6 +118,28 @@ async fn a_change_that_could_not_be_told_is_made_when_the_registry_is_back() {
     timeout(PATIENCE, restored).await.unwrap();
 }
 
+// Registrations of a client share its session. One whose guard was dropped, or closed in vain, while the registry was
+// away was asked to go once and not again, and lived on for as long as any other of them was held: no time to live
+// removed it, since the others renewed that.
+#[tokio::test]
+async fn what_was_let_go_while_the_registry_was_away_goes_when_it_is_back() {
+    let registry = Registry::start().await;
+    let client = registry.client();
+    let mut discovery = client.discover(api());
+    let _held = client.register(instance("held"), long()).await.unwrap();
+    let dropped = client.register(instance("dropped"), long()).await.unwrap();
+    let closed = client.register(instance("closed"), long()).await.unwrap();
+    becomes(&mut discovery, &["closed", "dropped", "held"]).await;
+
+    let (address, store) = registry.kill().await;
+    drop(dropped);
+    assert!(closed.close().await.unwrap_err().is_retryable());
+    // In a registry that is not there.
+    becomes_stale(&discovery, true).await;
+    let _registry = Registry::serve(address, store).await;
+    becomes(&mut discovery, &["held"]).await;
+}
+
 #[tokio::test]
 async fn picks_go_round_and_follow_the_set() {
     let registry = Registry::start().await;

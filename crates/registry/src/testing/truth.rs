@@ -1,6 +1,7 @@
 //! Compares what readers were told with what writers did.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use netloft_types::{Instance, InstanceId, Query, Revision, Update};
@@ -216,10 +217,12 @@ impl<'a> Checker<'a> {
     /// Walks up to `end`, and returns what a watch has to tell of the way.
     fn advance(&mut self, end: Revision) -> Deltas {
         let mut deltas = Deltas::new();
-        for (at, changed) in &self.truth.changes {
-            if *at > end || self.reached.is_some_and(|reached| *at <= reached) {
-                continue;
-            }
+        let after = self.reached.map_or(Bound::Unbounded, Bound::Excluded);
+        // A `Reset` may come again at the revision that was reached.
+        if self.reached.is_some_and(|reached| reached >= end) {
+            return deltas;
+        }
+        for (at, changed) in self.truth.changes.range((after, Bound::Included(end))) {
             for (id, after) in changed {
                 let before = match after {
                     Some(after) => self.world.insert(id.clone(), Arc::clone(after)),

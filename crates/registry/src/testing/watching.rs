@@ -18,6 +18,7 @@ checks![
     a_revision_of_another_history_is_a_reset,
     a_reader_that_fell_behind_gets_a_reset,
     a_quiet_service_misses_nothing_however_far_history_turns,
+    a_service_of_which_nothing_is_left_is_not_taken_for_one_at_rest,
     a_quiet_watch_tells_progress_and_can_be_resumed_from_it,
     an_abandoned_wait_loses_nothing,
     watches_are_bounded_and_give_their_place_back,
@@ -185,6 +186,19 @@ async fn a_quiet_service_misses_nothing_however_far_history_turns(make: Make) {
     }
     subject.deregister(session, "a").await.expect("it is registered");
     assert_eq!(brief(&next(&mut watch).await), ["-a"]);
+}
+
+async fn a_service_of_which_nothing_is_left_is_not_taken_for_one_at_rest(make: Make) {
+    let subject = Subject::with_history(&make, 4).await;
+    let session = subject.session(1).await;
+    let known = subject.register(session, instance("a", "gone")).await;
+    subject.deregister(session, "a").await.expect("it is registered");
+    for number in 0..10 {
+        subject.register(session, instance(&format!("b{number}"), "busy")).await;
+    }
+    // By now nobody watches it, it has no instance, and no change of it is remembered.
+    let mut resumed = subject.watch(of("gone"), Some(known));
+    assert_eq!(next_reset(&mut resumed).await.1, [""; 0]);
 }
 
 async fn a_quiet_watch_tells_progress_and_can_be_resumed_from_it(make: Make) {

@@ -44,7 +44,8 @@ impl Output {
             }
             shown.push(char);
         }
-        Self(shown.into())
+        // Where it was cut off there may be a space; whoever is told the text makes it fit again.
+        Self(shown.trim_end().into())
     }
 
     /// The text.
@@ -85,5 +86,13 @@ mod tests {
             "{output}"
         );
         assert_eq!(Output::of("HTTP 200").as_str(), "HTTP 200");
+    }
+
+    // A text that was cut off after a space lost that when it was told on: who asked saw another than who had looked.
+    #[test]
+    fn what_is_shown_is_shown_again_as_it_is() {
+        let output = Output::of(&format!("{} and more", "x".repeat(OUTPUT_LEN_MAX - 1)));
+        assert_eq!(Output::of(output.as_str()), output);
+        assert_eq!(output.as_str().len(), OUTPUT_LEN_MAX - 1);
     }
 }

@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::client::{Client, Identity, LONG, Zeal, random_query};
 use crate::deployment::{Deployment, Embedded, EmbeddedOptions};
@@ -69,7 +69,10 @@ pub(crate) fn run(name: &str, campaign: &Campaign) {
         let is_short = campaign.history_len_max < judged.revisions;
         assert!(judged.resets > 0 || !is_short, "{name}, seed {seed}: nobody fell behind: {judged:?}");
         all.add(&judged);
-        tell(format!("{name}, seed {seed}: {} faults, {} packets dropped", done.count, done.dropped));
+        let (count, dropped, starved) = (done.count, done.dropped, judged.starved);
+        tell(format!(
+            "{name}, seed {seed}: {count} faults, {dropped} packets dropped, starved for {starved:?}"
+        ));
     }
     tell(format!("{name}: {} seeds: {all:?}", seeds.count()));
 }
@@ -112,6 +115,8 @@ async fn rage(campaign: &Campaign, seed: u64, deployment: &mut dyn Deployment) -
     let server = deployment.addresses()[0];
     let mut processes = ClientProcesses::start(PROCESSES, server, seed);
     let (victims, kind) = (crowd.victims.clone(), campaign.faults);
+    let (starved, starving) = watch::channel(Duration::ZERO);
+    let pulse = tokio::spawn(take_pulse(starved));
     let promises = deployment.promises();
     let mut nemesis = Nemesis::new(deployment, &mut processes, victims, seed);
     nemesis.rage(kind, campaign.duration, async || crowd.caught_up().await).await;
@@ -149,8 +154,23 @@ async fn rage(campaign: &Campaign, seed: u64, deployment: &mut dyn Deployment) -
         last,
         restarts: done.restarts.clone(),
         away: done.away,
+        starved: *starving.borrow(),
     };
+    pulse.abort();
     (done, evidence)
+}
+
+/// Counts how long this process was not given the processor when it should have been: the machine then had too little of
+/// it for the registry, too.
+async fn take_pulse(starved: watch::Sender<Duration>) {
+    const BEAT: Duration = Duration::from_millis(50);
+    let mut last = Instant::now();
+    loop {
+        tokio::time::sleep(BEAT).await;
+        let missed = last.elapsed().saturating_sub(2 * BEAT);
+        last = Instant::now();
+        starved.send_modify(|starved| *starved += missed);
+    }
 }
 
 async fn told_by(watchers: Vec<JoinHandle<Told>>) -> Vec<Told> {

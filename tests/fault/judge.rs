@@ -31,6 +31,8 @@ pub(crate) struct Evidence {
     pub(crate) restarts: Vec<u64>,
     /// For how long servers stood still or were away.
     pub(crate) away: Duration,
+    /// For how long the machine had no processor to give.
+    pub(crate) starved: Duration,
 }
 
 /// How much was judged.
@@ -48,6 +50,7 @@ pub(crate) struct Judged {
     /// Beyond that with which every watch begins.
     pub(crate) resets: usize,
     pub(crate) expired: usize,
+    pub(crate) starved: Duration,
 }
 
 impl Judged {
@@ -63,6 +66,7 @@ impl Judged {
         self.resumed += other.resumed;
         self.resets += other.resets;
         self.expired += other.expired;
+        self.starved += other.starved;
     }
 }
 
@@ -102,6 +106,7 @@ pub(crate) fn judge(evidence: &Evidence) -> Result<Judged, String> {
     judged.exhausted = done.iter().filter(|it| it.answer == Answer::Exhausted).count();
     judged.revisions = history.changes.len();
     judged.expired = evidence.mortals.len();
+    judged.starved = evidence.starved;
     for told in tellers {
         judged.watches += 1;
         judged.updates += told.recording.batches.iter().map(Vec::len).sum::<usize>();
@@ -279,7 +284,9 @@ fn died_in_time(evidence: &Evidence, mortal: &Mortal) -> Result<(), String> {
     let restarts = evidence.restarts.iter().copied().filter(|restart| *restart < died);
     let last_heard = restarts.fold(mortal.last_tried, u64::max);
     let grace = if evidence.restarts.is_empty() { Duration::ZERO } else { evidence.promises.grace };
-    let latest = last_heard + ns(mortal.ttl + grace + EXPIRY_DELAY_MAX + evidence.away + LATE);
+    // The registry does not count a gap of more than a second, nor the second after it.
+    let still = evidence.away + 4 * evidence.starved;
+    let latest = last_heard + ns(mortal.ttl + grace + EXPIRY_DELAY_MAX + still + LATE);
     if died > latest {
         let late = Duration::from_nanos(died - latest);
         return Err(format!("EXPIRY: {mortal:?} ended {late:?} late"));

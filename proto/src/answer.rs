@@ -16,6 +16,8 @@ use crate::to_wire;
 const REVISION: u32 = 1;
 /// The field of the instances there.
 const INSTANCES: u32 = 2;
+/// The field of the age in `ResolveResponse`; there is none in `Reset`.
+const AGE_MS: u32 = 3;
 /// The field of the updates in `WatchResponse`.
 const UPDATES: u32 = 1;
 /// The field of a reset in `Update`.
@@ -36,13 +38,15 @@ impl EncodedInstances {
     }
 }
 
-/// A list with its revision: `ResolveResponse`, and also `Reset`.
+/// A list with its revision: `ResolveResponse`, and without an age also `Reset`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ResolveAnswer {
     /// The revision.
     pub revision: u64,
     /// What was selected.
     pub instances: EncodedInstances,
+    /// How long ago this was surely everything, in milliseconds.
+    pub age_ms: u64,
 }
 
 /// A batch of a watch: `WatchResponse`. A cheap handle, to be cloned.
@@ -56,7 +60,7 @@ impl WatchAnswer {
         for update in batch {
             match update {
                 Update::Reset { at, all } => {
-                    let reset = ResolveAnswer { revision: at.number(), instances: encoded(all) };
+                    let reset = ResolveAnswer { revision: at.number(), instances: encoded(all), age_ms: 0 };
                     encoding::message::encode(UPDATES, &ResetStep(reset), &mut bytes);
                 }
                 other => encoding::message::encode(UPDATES, &to_wire::update(other), &mut bytes),
@@ -90,18 +94,26 @@ macro_rules! never_read {
     };
 }
 
+/// A zero is not written.
+fn encode_number(tag: u32, number: u64, buf: &mut impl BufMut) {
+    if number != 0 {
+        encoding::uint64::encode(tag, &number, buf);
+    }
+}
+
+fn number_len(tag: u32, number: u64) -> usize {
+    if number == 0 { 0 } else { encoding::uint64::encoded_len(tag, &number) }
+}
+
 impl Message for ResolveAnswer {
     fn encode_raw(&self, buf: &mut impl BufMut) {
-        if self.revision != 0 {
-            encoding::uint64::encode(REVISION, &self.revision, buf);
-        }
+        encode_number(REVISION, self.revision, buf);
         buf.put_slice(&self.instances.0);
+        encode_number(AGE_MS, self.age_ms, buf);
     }
 
     fn encoded_len(&self) -> usize {
-        let revision =
-            if self.revision == 0 { 0 } else { encoding::uint64::encoded_len(REVISION, &self.revision) };
-        revision + self.instances.0.len()
+        number_len(REVISION, self.revision) + self.instances.0.len() + number_len(AGE_MS, self.age_ms)
     }
 
     never_read!();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use netloft_types::{
     Health, HealthFilter, Instance, Invalid, Lifecycle, LifecycleFilter, Locality, Metadata, Port, Query,
-    Revision, Tag, Tags, Update, Weight,
+    ReadMode, Revision, Tag, Tags, Update, Weight,
 };
 
 pub use self::check::{check, checks, report, span};
@@ -72,6 +72,15 @@ pub fn health(health: i32) -> Result<Option<Health>, Invalid> {
         Ok(wire::Health::Warning) => Ok(Some(Health::Warning)),
         Ok(wire::Health::Critical) => Ok(Some(Health::Critical)),
         Err(_) => Err(unknown("health", health)),
+    }
+}
+
+/// Parses how much a read has to know; linearizable if absent.
+pub fn read_mode(mode: i32) -> Result<ReadMode, Invalid> {
+    match wire::ReadMode::try_from(mode) {
+        Ok(wire::ReadMode::Unspecified | wire::ReadMode::Linearizable) => Ok(ReadMode::Linearizable),
+        Ok(wire::ReadMode::Stale) => Ok(ReadMode::Stale),
+        Err(_) => Err(unknown("read mode", mode)),
     }
 }
 

@@ -4,7 +4,8 @@ mod check;
 mod net;
 
 use netloft_types::{
-    Health, HealthFilter, Instance, Lifecycle, LifecycleFilter, Locality, Metadata, Query, Span, Tags, Update,
+    Health, HealthFilter, Instance, Lifecycle, LifecycleFilter, Locality, Metadata, Query, ReadMode, Span,
+    Tags, Update,
 };
 
 pub use self::check::{check, report};
@@ -51,6 +52,14 @@ pub fn health(health: Health) -> wire::Health {
         Health::Passing => wire::Health::Passing,
         Health::Warning => wire::Health::Warning,
         Health::Critical => wire::Health::Critical,
+    }
+}
+
+/// Writes out how much a read has to know.
+pub fn read_mode(mode: ReadMode) -> wire::ReadMode {
+    match mode {
+        ReadMode::Linearizable => wire::ReadMode::Linearizable,
+        ReadMode::Stale => wire::ReadMode::Stale,
     }
 }
 

@@ -39,10 +39,10 @@ proptest! {
     }
 
     #[test]
-    fn so_is_a_list(revision: u64, all in prop::collection::vec(instances().prop_map(Arc::new), 0..4)) {
-        let answer = ResolveAnswer { revision, instances: EncodedInstances::of(&all) };
+    fn so_is_a_list(revision: u64, age_ms: u64, all in prop::collection::vec(instances().prop_map(Arc::new), 0..4)) {
+        let answer = ResolveAnswer { revision, instances: EncodedInstances::of(&all), age_ms };
         let read = wire::ResolveResponse::decode(&*answer.encode_to_vec()).unwrap();
-        prop_assert_eq!(read.revision, revision);
+        prop_assert_eq!((read.revision, read.age_ms), (revision, age_ms));
         let expected: Vec<_> = all.iter().map(|one| to_wire::instance(one)).collect();
         prop_assert_eq!(read.instances, expected);
     }

@@ -18,7 +18,6 @@ mod operation;
 mod pulse;
 mod refusals;
 mod report;
-mod side_by_side;
 mod sight;
 mod startup;
 mod world;
@@ -26,9 +25,11 @@ mod world;
 use std::process::ExitCode;
 
 use netloft_tests::harness::case;
+use netloft_tests::side_by_side::{Rows, run};
 
 fn main() -> ExitCode {
-    side_by_side::run(&[
+    let rows = Rows { write: report::write, read: report::read, print: report::print };
+    let cases = [
         case(kills::a_network_is_created_wholly_or_not_at_all),
         case(kills::a_network_is_removed_wholly_or_not_at_all),
         case(kills::the_first_network_is_created_wholly_or_not_at_all),
@@ -47,5 +48,6 @@ fn main() -> ExitCode {
         case(refusals::a_sandbox_that_is_refused_something_once_is_not_attached_or_wholly),
         case(refusals::a_sandbox_is_detached_though_something_was_refused_once),
         case(refusals::a_takeover_that_is_refused_once_says_so_or_copes),
-    ])
+    ];
+    run(&cases, rows)
 }

@@ -110,13 +110,13 @@ async fn act_over(mut rpc: RegistryClient<Channel>, act: &Act) -> Result<Answer,
             done(settle(rpc.close_session(request)).await?.revision)
         }
         Act::Get { key } => {
-            let found = settle(rpc.get(wire::GetRequest { instance_id: key })).await?;
+            let found = settle(rpc.get(wire::GetRequest { instance_id: key, ..Default::default() })).await?;
             let instance = from_wire::instance(found.instance.unwrap()).unwrap();
             Answer::Found(found.revision, told(&instance))
         }
         Act::List { query } => {
             let query = Some(to_wire::query(&query));
-            let listed = settle(rpc.resolve(wire::ResolveRequest { query })).await?;
+            let listed = settle(rpc.resolve(wire::ResolveRequest { query, ..Default::default() })).await?;
             let instances = listed.instances.into_iter().map(|one| from_wire::instance(one).unwrap());
             let contents = instances.map(|one| (one.id.to_string(), told(&one)));
             Answer::Listed(listed.revision, contents.collect())

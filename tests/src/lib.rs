@@ -14,6 +14,7 @@ mod lab;
 pub mod linear;
 pub mod programs;
 pub mod running;
+pub mod side_by_side;
 mod traces;
 
 pub use lab::{Agent, Lab, RegistryServer, tell};

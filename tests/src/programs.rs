@@ -82,6 +82,16 @@ pub fn tool(name: &str) -> PathBuf {
     })
 }
 
+/// The server of etcd: on the path, or where tests/setup unpacks it.
+///
+/// # Panics
+///
+/// If there is none.
+pub fn etcd() -> PathBuf {
+    let unpacked = source_dir().join("target/test-tools/usr/bin/etcd");
+    if unpacked.is_file() { unpacked } else { tool("etcd") }
+}
+
 /// A Python interpreter, with the modules of grpcio on its path: `NETLOFT_TEST_PYTHON` and
 /// `NETLOFT_TEST_PYTHONPATH`.
 ///

@@ -11,8 +11,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use netloft_client::Target;
 use netloft_types::{
-    InstanceId, InterfaceName, Mtu, NetworkName, Port, Query, ReadyCount, Reason, SandboxName, ServiceName,
-    Subnet, Tag,
+    InstanceId, InterfaceName, Mtu, NetworkName, Port, Query, ReadMode, ReadyCount, Reason, SandboxName,
+    ServiceName, Subnet, Tag,
 };
 
 pub(crate) use self::attach::{AttachOptions, ServiceOptions};
@@ -69,7 +69,7 @@ pub(crate) enum Command {
     /// Lists the services of the registry.
     Services,
     /// Lists the instances of a service.
-    Resolve(QueryArgs),
+    Resolve(ResolveArgs),
     /// Shows one instance, and how its checks stand.
     Instance {
         /// The id of the instance.
@@ -247,6 +247,21 @@ pub(crate) struct MaintenanceArgs {
     /// Keep it out no longer.
     #[arg(long)]
     pub(crate) end: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ResolveArgs {
+    #[command(flatten)]
+    pub(crate) query: QueryArgs,
+    /// Take what the server knows by itself, however old, instead of failing when it cannot ask the others.
+    #[arg(long)]
+    pub(crate) stale: bool,
+}
+
+impl ResolveArgs {
+    pub(crate) fn mode(&self) -> ReadMode {
+        if self.stale { ReadMode::Stale } else { ReadMode::Linearizable }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -12,7 +12,8 @@ use netloft_network::testing::{FakeKernel, Fault};
 use netloft_network::{Host, HostOptions};
 use netloft_registry::{Command as Order, MemoryStore, Store, StoreOptions};
 use netloft_types::{
-    AttachSpec, Checks, Instance, Lifecycle, Lifetime, NetworkSpec, Port, Query, ServiceSpec, SessionId,
+    AttachSpec, Checks, Instance, Lifecycle, Lifetime, NetworkSpec, Port, Query, ReadMode, ServiceSpec,
+    SessionId,
 };
 use netloftd::{Agent, AgentOptions, Error, Registry};
 use tokio::time::{sleep, timeout};
@@ -23,7 +24,7 @@ async fn an_attachment_is_an_endpoint_and_an_instance_that_is_starting() {
     let attachment = world.attach("api-1").await.unwrap();
     let id = attachment.instance.unwrap();
     assert_eq!(id.as_str(), "api-1@here");
-    let instance = world.store.get(&id).await.unwrap().instance.unwrap();
+    let instance = world.store.get(&id, ReadMode::Linearizable).await.unwrap().instance.unwrap();
     assert_eq!(instance.lifecycle, Lifecycle::Starting);
     assert_eq!(instance.address, attachment.endpoint.addresses[0].address());
     assert!(world.usable().await.is_empty(), "nothing runs in it yet");
@@ -69,7 +70,7 @@ async fn what_the_kernel_refuses_is_not_registered() {
     world.kernel.fail(Fault::After(world.kernel.calls()));
     let refused = world.attach("api-1").await;
     assert!(matches!(refused, Err(Error::Network(_))), "{refused:?}");
-    let registered = world.store.list(&Query::everything()).await.unwrap();
+    let registered = world.store.list(&Query::everything(), ReadMode::Linearizable).await.unwrap();
     assert!(registered.instances.is_empty());
 }
 
@@ -85,7 +86,9 @@ async fn an_attachment_goes_with_the_process_that_asked_for_it() {
     world.until(|| world.agent.attachments().is_empty()).await;
     caller.wait().unwrap();
     assert!(!world.kernel.has_sandbox("api-1"));
-    assert!(world.store.list(&Query::everything()).await.unwrap().instances.is_empty());
+    assert!(
+        world.store.list(&Query::everything(), ReadMode::Linearizable).await.unwrap().instances.is_empty()
+    );
 }
 
 #[tokio::test]
@@ -97,7 +100,7 @@ async fn a_detached_instance_is_not_announced_again() {
         world.agent.start(attachment.endpoint.id, process.id()).await.unwrap();
         // At once, so that it races with the announcement.
         world.agent.detach(attachment.endpoint.id).await.unwrap();
-        let registered = world.store.list(&Query::everything()).await.unwrap();
+        let registered = world.store.list(&Query::everything(), ReadMode::Linearizable).await.unwrap();
         assert!(registered.instances.is_empty(), "round {round}");
         process.kill().unwrap();
         process.wait().unwrap();
@@ -110,7 +113,9 @@ async fn closing_takes_everything_away() {
     world.attach("api-1").await.unwrap();
     world.agent.close().await.unwrap();
     assert!(world.kernel.is_empty());
-    assert!(world.store.list(&Query::everything()).await.unwrap().instances.is_empty());
+    assert!(
+        world.store.list(&Query::everything(), ReadMode::Linearizable).await.unwrap().instances.is_empty()
+    );
 }
 
 #[tokio::test]
@@ -186,7 +191,12 @@ impl World {
     }
 
     async fn usable(&self) -> Vec<Arc<Instance>> {
-        self.store.list(&Query::service("api".parse().unwrap())).await.unwrap().instances.to_vec()
+        self.store
+            .list(&Query::service("api".parse().unwrap()), ReadMode::Linearizable)
+            .await
+            .unwrap()
+            .instances
+            .to_vec()
     }
 
     /// Waits until so many instances may get calls.

@@ -3,6 +3,7 @@
 mod access;
 
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -69,8 +70,22 @@ pub(crate) struct Options {
     /// root, else netloft/registry in `$XDG_STATE_HOME` or ~/.local/state]
     #[arg(long, env = "NETLOFT_REGISTRY_DATA_DIR", value_name = "PATH")]
     pub(crate) data_dir: Option<PathBuf>,
-    /// How much longer than its time to live, in milliseconds, a session lives after a restart of the embedded store
-    /// if nobody renews it [default: 5000]
+    /// A client URL of the etcd cluster, as in `http://192.0.2.1:2379`; may be repeated, best with every member
+    #[arg(
+        long = "etcd-endpoint",
+        env = "NETLOFT_REGISTRY_ETCD_ENDPOINT",
+        value_name = "URL",
+        value_delimiter = ','
+    )]
+    pub(crate) etcd_endpoint: Option<Vec<String>>,
+    /// Under which keys of etcd everything is; servers with the same prefix share one registry [default: /netloft/]
+    #[arg(long, env = "NETLOFT_REGISTRY_ETCD_PREFIX", value_name = "KEY")]
+    pub(crate) etcd_prefix: Option<String>,
+    /// How long the other servers wait for one that is gone, in whole seconds [default: 6]
+    #[arg(long, env = "NETLOFT_REGISTRY_ETCD_LEASE_S", value_name = "NUMBER")]
+    pub(crate) etcd_lease_s: Option<NonZeroU64>,
+    /// How much longer than its time to live, in milliseconds, a session lives if nobody renews it after a restart of
+    /// the embedded store, or after its server of several was gone [default: 5000]
     #[arg(long, env = "NETLOFT_REGISTRY_GRACE_MS", value_name = "NUMBER")]
     pub(crate) grace_ms: Option<u64>,
     /// The most sessions that may be open [default: 65536]
@@ -137,6 +152,8 @@ pub(crate) enum StoreKind {
     Embedded,
     /// In memory: gone with the process, after which clients register again
     Memory,
+    /// In an etcd cluster, where several servers share them
+    Etcd,
 }
 
 /// How much is logged.
@@ -202,6 +219,9 @@ impl Options {
             unix: self.unix.or(other.unix),
             store: self.store.or(other.store),
             data_dir: self.data_dir.or(other.data_dir),
+            etcd_endpoint: self.etcd_endpoint.or(other.etcd_endpoint),
+            etcd_prefix: self.etcd_prefix.or(other.etcd_prefix),
+            etcd_lease_s: self.etcd_lease_s.or(other.etcd_lease_s),
             grace_ms: self.grace_ms.or(other.grace_ms),
             sessions_max: self.sessions_max.or(other.sessions_max),
             instances_max: self.instances_max.or(other.instances_max),
@@ -257,6 +277,9 @@ mod tests {
             unix = "/tmp/registry.sock"
             store = "memory"
             data-dir = "/tmp/registry"
+            etcd-endpoint = ["http://192.0.2.1:2379"]
+            etcd-prefix = "/blue/"
+            etcd-lease-s = 3
             grace-ms = 0
             sessions-max = 1
             instances-max = 2
@@ -282,6 +305,9 @@ mod tests {
             unix: Some(OrNone::Some("/tmp/registry.sock".into())),
             store: Some(StoreKind::Memory),
             data_dir: Some("/tmp/registry".into()),
+            etcd_endpoint: Some(vec!["http://192.0.2.1:2379".to_owned()]),
+            etcd_prefix: Some("/blue/".to_owned()),
+            etcd_lease_s: NonZeroU64::new(3),
             grace_ms: Some(0),
             sessions_max: Some(1),
             instances_max: Some(2),

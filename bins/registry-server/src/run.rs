@@ -9,6 +9,7 @@ use netloft_checker::Checker;
 use netloft_metrics::Metrics;
 use netloft_registry::embedded::{Backup, Condition, backup, restore};
 use netloft_registry::{EmbeddedStore, MemoryStore, Store};
+use netloft_registry_etcd::EtcdStore;
 use netloft_rpc::{Listener, Server, SocketAccess, shutdown_requested};
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
@@ -19,7 +20,7 @@ use tracing::{info, warn};
 
 use crate::access::{self, Control};
 use crate::args::{Command, LogFormat, LogLevel, Transfer};
-use crate::settings::{self, Settings};
+use crate::settings::{self, Settings, StoreSettings};
 
 /// Serves until SIGTERM or SIGINT.
 pub(crate) fn run(settings: Settings) -> anyhow::Result<()> {
@@ -32,7 +33,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let shutdown = shutdown_requested();
     // First of all: who can connect gets the whole answer, and who cannot knows to try again.
     let (store, condition) = open_store(&settings).await?;
-    let control = access::control(&settings.access, settings.data_dir.as_deref())?;
+    let control = access::control(&settings.access, settings.store.directory())?;
     let mut listeners = Vec::new();
     if let Some(address) = settings.listen {
         listeners.push(match &settings.access.tls {
@@ -103,12 +104,19 @@ impl Drop for Answering {
 async fn open_store(
     settings: &Settings,
 ) -> anyhow::Result<(Arc<dyn Store>, Option<watch::Receiver<Condition>>)> {
-    let Some(directory) = &settings.data_dir else {
-        return Ok((Arc::new(MemoryStore::start(settings.store_options.store.clone())), None));
-    };
-    let store = EmbeddedStore::open(directory, settings.store_options.clone()).await?;
-    let condition = store.condition();
-    Ok((Arc::new(store), Some(condition)))
+    match &settings.store {
+        StoreSettings::Memory(options) => Ok((Arc::new(MemoryStore::start(options.clone())), None)),
+        StoreSettings::Embedded { directory, options } => {
+            let store = EmbeddedStore::open(directory, options.clone()).await?;
+            let condition = store.condition();
+            Ok((Arc::new(store), Some(condition)))
+        }
+        StoreSettings::Etcd { endpoints, options } => {
+            let store = EtcdStore::open(endpoints, options.clone()).await?;
+            let condition = store.condition();
+            Ok((Arc::new(store), Some(condition)))
+        }
+    }
 }
 
 /// Carries out what is not serving; answers what to tell.

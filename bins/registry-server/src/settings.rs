@@ -1,12 +1,13 @@
 //! What the server does, once everything that can be set is.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use netloft_health::{MonitorOptions, PanicOptions, Targets};
 use netloft_registry::{EmbeddedOptions, FeedOptions, Limits, StoreOptions};
+use netloft_registry_etcd::EtcdOptions;
 use netloft_rpc::ServerOptions;
 use netloft_types::Subnet;
 
@@ -16,14 +17,30 @@ use crate::args::{LogFormat, LogLevel, Options, OrNone, StoreKind};
 /// Not registered with anyone; free on common systems.
 const PORT: u16 = 7400;
 
+/// Which store, and everything about it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum StoreSettings {
+    Memory(StoreOptions),
+    Embedded { directory: PathBuf, options: EmbeddedOptions },
+    Etcd { endpoints: Vec<String>, options: EtcdOptions },
+}
+
+impl StoreSettings {
+    /// Where the store keeps what it knows, if that is on this machine.
+    pub(crate) fn directory(&self) -> Option<&Path> {
+        match self {
+            Self::Embedded { directory, .. } => Some(directory),
+            Self::Memory(_) | Self::Etcd { .. } => None,
+        }
+    }
+}
+
 /// Everything about a server. At least one of `listen` and `unix` is there.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Settings {
     pub(crate) listen: Option<SocketAddr>,
     pub(crate) unix: Option<PathBuf>,
-    /// The directory of the store; it is in memory if there is none.
-    pub(crate) data_dir: Option<PathBuf>,
-    pub(crate) store_options: EmbeddedOptions,
+    pub(crate) store: StoreSettings,
     pub(crate) server_options: ServerOptions,
     pub(crate) monitor_options: MonitorOptions,
     /// Where Prometheus is answered.
@@ -36,6 +53,7 @@ pub(crate) struct Settings {
 impl Settings {
     /// Fills in the defaults, and refuses what must not be.
     pub(crate) fn of(options: Options) -> anyhow::Result<Self> {
+        let (store, server) = (store(&options)?, ServerOptions::default());
         let listen = match options.listen {
             None => Some(SocketAddr::from(([127, 0, 0, 1], PORT))),
             Some(OrNone::Some(address)) => Some(address),
@@ -55,30 +73,16 @@ impl Settings {
         if let Some(address) = listen {
             check_reach(address, &access)?;
         }
-        let data_dir = match options.store.unwrap_or_default() {
-            StoreKind::Embedded => Some(data_dir(options.data_dir)?),
-            StoreKind::Memory => None,
-        };
-        let (limits, feed, server) = (Limits::default(), FeedOptions::default(), ServerOptions::default());
-        let per_session = options.instances_per_session_max;
+        if matches!(store, StoreSettings::Etcd { .. }) && access.is_on && access.session_key.is_none() {
+            bail!(
+                "--store etcd with access control needs the key of sessions that all its servers share: set \
+                 --session-key; the first server makes the file, and the others need a copy of it"
+            );
+        }
         Ok(Self {
             listen,
             unix,
-            data_dir,
-            store_options: EmbeddedOptions {
-                store: StoreOptions {
-                    limits: Limits {
-                        sessions_max: options.sessions_max.unwrap_or(limits.sessions_max),
-                        instances_max: options.instances_max.unwrap_or(limits.instances_max),
-                        instances_per_session_max: per_session.unwrap_or(limits.instances_per_session_max),
-                    },
-                    feed: FeedOptions {
-                        history_len_max: options.history_len_max.unwrap_or(feed.history_len_max),
-                        watchers_max: options.watchers_max.unwrap_or(feed.watchers_max),
-                    },
-                },
-                grace: options.grace_ms.map_or(EmbeddedOptions::default().grace, Duration::from_millis),
-            },
+            store,
             server_options: ServerOptions {
                 connections_max: options.connections_max.unwrap_or(server.connections_max),
                 connections_per_peer_max: options
@@ -113,6 +117,47 @@ fn check_reach(address: SocketAddr, access: &AccessSettings) -> anyhow::Result<(
         "refusing to listen on {address}: beyond loopback, everybody has to prove who they are, and over TLS; set \
          --tls-cert and --tls-key, and --tls-client-ca with --policy, or make tokens with `registry-server token create`"
     )
+}
+
+fn store(options: &Options) -> anyhow::Result<StoreSettings> {
+    let (limits, feed) = (Limits::default(), FeedOptions::default());
+    let per_session = options.instances_per_session_max;
+    let store = StoreOptions {
+        limits: Limits {
+            sessions_max: options.sessions_max.unwrap_or(limits.sessions_max),
+            instances_max: options.instances_max.unwrap_or(limits.instances_max),
+            instances_per_session_max: per_session.unwrap_or(limits.instances_per_session_max),
+        },
+        feed: FeedOptions {
+            history_len_max: options.history_len_max.unwrap_or(feed.history_len_max),
+            watchers_max: options.watchers_max.unwrap_or(feed.watchers_max),
+        },
+    };
+    let grace = options.grace_ms.map(Duration::from_millis);
+    let kind = options.store.unwrap_or_default();
+    if kind != StoreKind::Etcd && options.etcd_endpoint.is_some() {
+        bail!("--etcd-endpoint is for --store etcd, and the store is another one");
+    }
+    Ok(match kind {
+        StoreKind::Memory => StoreSettings::Memory(store),
+        StoreKind::Embedded => StoreSettings::Embedded {
+            directory: data_dir(options.data_dir.clone())?,
+            options: EmbeddedOptions { store, grace: grace.unwrap_or(EmbeddedOptions::default().grace) },
+        },
+        StoreKind::Etcd => {
+            let etcd = EtcdOptions::default();
+            let endpoints = options.etcd_endpoint.clone();
+            StoreSettings::Etcd {
+                endpoints: endpoints.context("--store etcd needs the cluster: set --etcd-endpoint")?,
+                options: EtcdOptions {
+                    store,
+                    prefix: options.etcd_prefix.clone().unwrap_or(etcd.prefix),
+                    lease_ttl: options.etcd_lease_s.map_or(etcd.lease_ttl, |s| Duration::from_secs(s.get())),
+                    grace: grace.unwrap_or(etcd.grace),
+                },
+            }
+        }
+    })
 }
 
 fn monitor_options(
@@ -156,7 +201,10 @@ mod tests {
     fn the_default_is_loopback_with_the_bounds_of_the_libraries() {
         let settings = Settings::of(Options::default()).unwrap();
         assert_eq!(settings.listen, Some("127.0.0.1:7400".parse().unwrap()));
-        assert_eq!(settings.store_options, EmbeddedOptions::default());
+        let StoreSettings::Embedded { options, .. } = settings.store else {
+            panic!("{:?} is not the default", settings.store)
+        };
+        assert_eq!(options, EmbeddedOptions::default());
         assert_eq!(settings.server_options, ServerOptions::default());
         assert_eq!(settings.monitor_options, MonitorOptions::default());
     }
@@ -187,6 +235,35 @@ mod tests {
         for local in ["127.0.0.1:0", "127.1.2.3:7400", "[::1]:7400"] {
             assert!(Settings::of(listening_on(local)).is_ok(), "{local}");
         }
+    }
+
+    #[test]
+    fn a_store_in_etcd_needs_to_know_where_that_is_and_no_other_does() {
+        let etcd = |store, endpoints: Option<&str>| Options {
+            store: Some(store),
+            etcd_endpoint: endpoints.map(|endpoint| vec![endpoint.to_owned()]),
+            ..Options::default()
+        };
+        let error = Settings::of(etcd(StoreKind::Etcd, None)).unwrap_err().to_string();
+        assert!(error.contains("--etcd-endpoint"), "{error}");
+        let endpoint = "http://192.0.2.1:2379";
+        assert!(Settings::of(etcd(StoreKind::Memory, Some(endpoint))).is_err());
+        let settings = Settings::of(etcd(StoreKind::Etcd, Some(endpoint))).unwrap();
+        let (endpoints, options) = (vec![endpoint.to_owned()], EtcdOptions::default());
+        assert_eq!(settings.store, StoreSettings::Etcd { endpoints, options });
+    }
+
+    #[test]
+    fn servers_that_share_a_registry_under_access_control_share_the_key_of_sessions() {
+        let controlled = |session_key| Options {
+            store: Some(StoreKind::Etcd),
+            etcd_endpoint: Some(vec!["http://192.0.2.1:2379".to_owned()]),
+            access: AccessFlags { auth: Some(true), session_key, ..AccessFlags::default() },
+            ..Options::default()
+        };
+        let error = Settings::of(controlled(None)).unwrap_err().to_string();
+        assert!(error.contains("--session-key"), "{error}");
+        assert!(Settings::of(controlled(Some("/somewhere".into()))).is_ok());
     }
 
     #[test]

@@ -10,7 +10,7 @@
 //! use netloft_checker::Checker;
 //! use netloft_health::{MonitorOptions, Targets};
 //! use netloft_registry::{Command, MemoryStore, Store, StoreOptions};
-//! use netloft_types::{Check, Checks, Instance, Lifecycle, Query, SessionId};
+//! use netloft_types::{Check, Checks, Instance, Lifecycle, Query, ReadMode, SessionId};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -29,7 +29,7 @@
 //! store.apply(Command::Register { session, instance }).await?;
 //!
 //! let mut watch = store.watch(Query::service("api".parse()?), None)?;
-//! while store.list(watch.query()).await?.instances.is_empty() {
+//! while store.list(watch.query(), ReadMode::Linearizable).await?.instances.is_empty() {
 //!     watch.next().await?;
 //! }
 //! assert_eq!(checker.reports(&"api-1".parse()?)[0].output.as_str(), "connected");

@@ -11,7 +11,9 @@ use std::time::Duration;
 use netloft_checker::Checker;
 use netloft_health::{MonitorOptions, Observation, Targets};
 use netloft_registry::{Command, MemoryStore, Store, StoreOptions};
-use netloft_types::{Check, Checks, Health, Instance, InstanceId, Lifecycle, Patch, Query, SessionId};
+use netloft_types::{
+    Check, Checks, Health, Instance, InstanceId, Lifecycle, Patch, Query, ReadMode, SessionId,
+};
 use support::{Manner, PATIENCE, Server, status};
 use tokio::time::{sleep, timeout};
 
@@ -43,7 +45,7 @@ impl World {
 
     async fn get(&self, id: &str) -> Option<Arc<Instance>> {
         let id: InstanceId = id.parse().unwrap();
-        self.store.get(&id).await.unwrap().instance
+        self.store.get(&id, ReadMode::Linearizable).await.unwrap().instance
     }
 
     /// Waits until an instance is as it should be, or gone if there is none.
@@ -144,7 +146,7 @@ async fn a_drained_instance_is_out_of_lookups_at_once_and_removed_at_the_end_of_
     let began = std::time::Instant::now();
     world.store.apply(Command::Update { session, id, patch }).await.unwrap();
     let query = Query::service("api".parse().unwrap());
-    assert!(world.store.list(&query).await.unwrap().instances.is_empty());
+    assert!(world.store.list(&query, ReadMode::Linearizable).await.unwrap().instances.is_empty());
     assert!(world.get("a").await.is_some());
     world.becomes("a", |instance| instance.is_none()).await;
     assert!(began.elapsed() >= Duration::from_millis(500));

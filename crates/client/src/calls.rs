@@ -7,8 +7,8 @@ use netloft_proto::registry::v1 as wire;
 use netloft_proto::registry::v1::registry_client::RegistryClient;
 use netloft_proto::{from_wire, to_wire};
 use netloft_types::{
-    CheckReport, Health, Instance, InstanceId, Invalid, Patch, Query, Reason, Revision, ServiceName,
-    SessionId, Update,
+    CheckReport, Health, Instance, InstanceId, Invalid, Patch, Query, ReadMode, Reason, Revision,
+    ServiceName, SessionId, Update,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -33,6 +33,8 @@ pub struct Resolved {
     pub at: Revision,
     /// The instances, in order of their ids.
     pub instances: Vec<Arc<Instance>>,
+    /// How long ago this was surely everything; zero if it is so now.
+    pub age: Duration,
 }
 
 /// An instance, and how its checks stand.
@@ -167,7 +169,7 @@ impl Calls {
 
     pub(crate) async fn examine(&self, id: &InstanceId) -> Result<Examined, Error> {
         let instance_id = id.to_string();
-        let request = wire::GetRequest { instance_id };
+        let request = wire::GetRequest { instance_id, ..wire::GetRequest::default() };
         let operation = Operation::Get(id.clone());
         let answer = self.connection.call(&operation, self.rpc.clone().get(request)).await?;
         let missing = || Invalid::new("instance", "", "must be there");
@@ -178,20 +180,22 @@ impl Calls {
     }
 
     pub(crate) async fn services(&self) -> Result<Vec<ServiceSummary>, Error> {
-        let request = wire::ListServicesRequest {};
+        let request = wire::ListServicesRequest::default();
         let operation = Operation::ListServices;
         let answer = self.connection.call(&operation, self.rpc.clone().list_services(request)).await?;
         let summaries = answer.services.into_iter().map(summary).collect::<Result<_, _>>();
         summaries.map_err(|error| self.connection.malformed(&operation, error))
     }
 
-    pub(crate) async fn resolve(&self, query: &Query) -> Result<Resolved, Error> {
-        let request = wire::ResolveRequest { query: Some(to_wire::query(query)) };
+    pub(crate) async fn resolve(&self, query: &Query, mode: ReadMode) -> Result<Resolved, Error> {
+        let read_mode = to_wire::read_mode(mode).into();
+        let request = wire::ResolveRequest { query: Some(to_wire::query(query)), read_mode };
         let operation = Operation::Resolve(query.service.clone());
         let answer = self.connection.call(&operation, self.rpc.clone().resolve(request)).await?;
         let instances = answer.instances.into_iter().map(|wire| from_wire::instance(wire).map(Arc::new));
         Ok(Resolved {
             at: Revision::new(answer.revision),
+            age: Duration::from_millis(answer.age_ms),
             instances: instances
                 .collect::<Result<_, _>>()
                 .map_err(|error| self.connection.malformed(&operation, error))?,

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use netloft_balance::Strategy;
-use netloft_types::{Instance, InstanceId, Query, Reason, Revision};
+use netloft_types::{Instance, InstanceId, Query, ReadMode, Reason, Revision};
 
 use crate::calls::{Calls, Examined, Resolved, ServiceSummary, Watch};
 use crate::connection::Connection;
@@ -118,7 +118,13 @@ impl Client {
 
     /// Lists the instances that `query` selects, now. To call a service often, [`discover`](Self::discover) it.
     pub async fn resolve(&self, query: &Query) -> Result<Resolved, Error> {
-        self.calls.resolve(query).await
+        self.resolve_with(query, ReadMode::Linearizable).await
+    }
+
+    /// Lists as [`resolve`](Self::resolve) does, with as much certainty as `mode` asks for. A registry of several
+    /// servers answers a stale read also when they have lost each other, and says how old its answer may be.
+    pub async fn resolve_with(&self, query: &Query, mode: ReadMode) -> Result<Resolved, Error> {
+        self.calls.resolve(query, mode).await
     }
 
     /// Watches what `query` selects: from now on, or after a revision got from a watch of the same query. It ends

@@ -68,7 +68,12 @@ async fn refusals_have_the_codes_of_the_schema() {
         (Code::AlreadyExists, raw.drain(drain(&other, "a")).await.unwrap_err()),
         (Code::NotFound, register(&mut raw, &unknown, "b").await.unwrap_err()),
         (Code::NotFound, raw.drain(drain(&holder, "b")).await.unwrap_err()),
-        (Code::NotFound, raw.get(wire::GetRequest { instance_id: "b".into() }).await.unwrap_err()),
+        (
+            Code::NotFound,
+            raw.get(wire::GetRequest { instance_id: "b".into(), ..wire::GetRequest::default() })
+                .await
+                .unwrap_err(),
+        ),
         (Code::ResourceExhausted, register(&mut raw, &holder, "b").await.unwrap_err()),
         (Code::InvalidArgument, raw.register(missing).await.unwrap_err()),
         (Code::InvalidArgument, raw.open_session(wire::OpenSessionRequest { ttl_ms: 0 }).await.unwrap_err()),
@@ -81,7 +86,8 @@ async fn refusals_have_the_codes_of_the_schema() {
         assert_eq!(status.code(), code, "{status}");
         assert!(!status.message().contains(&holder), "a session is secret: {status}");
     }
-    let (mine, theirs) = (registry.client(), wire::GetRequest { instance_id: "a".into() });
+    let (mine, theirs) =
+        (registry.client(), wire::GetRequest { instance_id: "a".into(), ..wire::GetRequest::default() });
     let found = raw.get(theirs).await.unwrap().into_inner();
     assert_eq!(found.instance, Some(to_wire::instance(&mine.get(&id("a")).await.unwrap())));
     assert!(found.revision > 0);
@@ -97,7 +103,7 @@ async fn what_is_too_large_is_refused_and_the_server_goes_on() {
     let request = wire::RegisterRequest { session_id: session_id.clone(), instance: Some(large) };
     assert_eq!(raw.register(request).await.unwrap_err().code(), Code::OutOfRange);
 
-    let mut headed = tonic::Request::new(wire::ListServicesRequest {});
+    let mut headed = tonic::Request::new(wire::ListServicesRequest::default());
     let value = "x".repeat(2 * HEADERS_LEN_MAX as usize).parse().unwrap();
     headed.metadata_mut().insert("x-large", value);
     assert!(raw.list_services(headed).await.is_err());

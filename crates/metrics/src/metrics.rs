@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::Router;
 use axum::http::StatusCode;
@@ -11,6 +11,7 @@ use axum::routing::get;
 use netloft_checker::Checker;
 use netloft_registry::embedded::Condition;
 use netloft_registry::{ServiceSummary, Services, Store};
+use netloft_types::ReadMode;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -51,6 +52,7 @@ struct Health {
 #[derive(Debug, Default)]
 struct Contents {
     revision: Gauge,
+    age: Gauge<f64, AtomicU64>,
     services: Gauge,
     usable: Gauge,
     instances: Family<Health, Gauge>,
@@ -129,7 +131,7 @@ impl Metrics {
     #[expect(clippy::missing_panics_doc, reason = "a string takes everything")]
     pub async fn text(&self) -> String {
         let Inner { registry, store, process, contents, checks, condition, .. } = &*self.0;
-        if let Ok(services) = store.services().await {
+        if let Ok(services) = store.services(ReadMode::Stale).await {
             contents.refresh(&services);
         }
         if let Some((checker, checks)) = checks {
@@ -179,6 +181,8 @@ impl Contents {
         let contents = Self::default();
         let registry = registry.sub_registry_with_prefix("netloft_registry");
         registry.register("revision", "The revision of the last change", contents.revision.clone());
+        let age = "Seconds since this was surely everything; 0 for a store that nobody else writes";
+        registry.register("age_seconds", age, contents.age.clone());
         registry.register("services", "Services with an instance", contents.services.clone());
         registry.register("instances", "Instances by health", contents.instances.clone());
         let usable = "Instances that an ordinary lookup finds";
@@ -189,6 +193,7 @@ impl Contents {
     fn refresh(&self, services: &Services) {
         let sum = |count: fn(&ServiceSummary) -> usize| number(services.all.iter().map(count).sum());
         self.revision.set(i64::try_from(services.at.number()).unwrap_or(i64::MAX));
+        self.age.set(services.age.as_secs_f64());
         self.services.set(number(services.all.len()));
         self.usable.set(sum(|one| one.usable));
         let of = |health| self.instances.get_or_create_owned(&Health { health });

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use netloft_registry::{Applied, BoxFuture, Command, Error, Found, Services, Snapshot, Store, Watch};
-use netloft_types::{InstanceId, Query, Revision};
+use netloft_types::{InstanceId, Query, ReadMode, Revision};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -84,16 +84,16 @@ impl Store for ObservedStore {
         })
     }
 
-    fn get<'a>(&'a self, id: &'a InstanceId) -> BoxFuture<'a, Result<Found, Error>> {
-        self.inner.get(id)
+    fn get<'a>(&'a self, id: &'a InstanceId, mode: ReadMode) -> BoxFuture<'a, Result<Found, Error>> {
+        self.inner.get(id, mode)
     }
 
-    fn list<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Result<Snapshot, Error>> {
-        self.inner.list(query)
+    fn list<'a>(&'a self, query: &'a Query, mode: ReadMode) -> BoxFuture<'a, Result<Snapshot, Error>> {
+        self.inner.list(query, mode)
     }
 
-    fn services(&self) -> BoxFuture<'_, Result<Services, Error>> {
-        self.inner.services()
+    fn services(&self, mode: ReadMode) -> BoxFuture<'_, Result<Services, Error>> {
+        self.inner.services(mode)
     }
 
     fn watch(&self, query: Query, from: Option<Revision>) -> Result<Watch, Error> {

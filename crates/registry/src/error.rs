@@ -1,11 +1,13 @@
 //! What a store may answer instead of doing.
 
+use std::fmt;
+
 use netloft_types::{InstanceId, Invalid};
 
 use crate::embedded::DiskFault;
 
-/// Why a store did not do what it was asked to do. A refused command changed nothing; only of one that met a
-/// failing disk this is not known before the store is opened again.
+/// Why a store did not do what it was asked to do. A refused command changed nothing; this is not known only of one
+/// that met a failing disk, before the store is opened again, or a cluster that went away ([`Error::OutcomeUnknown`]).
 ///
 /// No variant names a session: whoever knows the id of a session can end it, and errors are logged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -50,6 +52,21 @@ pub enum Error {
         #[source]
         fault: DiskFault,
     },
+    /// The others that the store has to agree with do not answer, or not enough of them. Nothing was changed.
+    #[error("the cluster of the registry does not answer; nothing was changed")]
+    Away {
+        /// What was tried last, and how it failed.
+        #[source]
+        fault: ClusterFault,
+    },
+    /// The cluster went away after it was asked for the change, and for too long to find out whether it made it.
+    /// Repeating the command is safe: what was done already is then found done, or gone.
+    #[error("the cluster of the registry went away meanwhile; whether the change was made is not known")]
+    OutcomeUnknown {
+        /// What was tried last, and how it failed.
+        #[source]
+        fault: ClusterFault,
+    },
     /// A bound on memory is reached. It is an option of the store.
     #[error("limit {limit} = {max} is reached")]
     Exhausted {
@@ -81,12 +98,34 @@ impl Error {
         matches!(self, Self::Exhausted { .. } | Self::DiskFull)
     }
 
-    /// Whether the store cannot do it now, whatever the command. Unlike every other refused command, this one may
-    /// have been carried out.
+    /// Whether the store cannot do it now, whatever the command. Unlike other refused commands, this one may have been
+    /// carried out, unless it is [`Error::Away`].
     pub fn is_unavailable(&self) -> bool {
-        matches!(self, Self::DiskFailed { .. })
+        matches!(self, Self::DiskFailed { .. } | Self::Away { .. } | Self::OutcomeUnknown { .. })
     }
 }
+
+/// How a cluster failed to answer: what it was asked for, and what was said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterFault {
+    operation: &'static str,
+    said: String,
+}
+
+impl ClusterFault {
+    /// Notes what was asked for, such as `read the last revision`, and what came of it.
+    pub fn new(operation: &'static str, said: impl fmt::Display) -> Self {
+        Self { operation, said: said.to_string() }
+    }
+}
+
+impl fmt::Display for ClusterFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot {}: {}", self.operation, self.said)
+    }
+}
+
+impl std::error::Error for ClusterFault {}
 
 /// The store of a watch has gone, and everything it published was delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -6,7 +6,7 @@
 //!
 //! ```
 //! use netloft_registry::{Command, MemoryStore, Store, StoreOptions};
-//! use netloft_types::{Instance, Query, ServiceName, SessionId, Update};
+//! use netloft_types::{Instance, Query, ReadMode, ServiceName, SessionId, Update};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -18,7 +18,7 @@
 //! let instance = Instance::new("api-1".parse()?, service.clone(), "10.0.0.2".parse()?, "8080".parse()?);
 //! store.apply(Command::Register { session, instance }).await?;
 //!
-//! let found = store.list(&Query::service(service.clone())).await?;
+//! let found = store.list(&Query::service(service.clone()), ReadMode::Linearizable).await?;
 //! assert_eq!(found.instances.len(), 1);
 //!
 //! let mut watch = store.watch(Query::service(service), Some(found.at))?;
@@ -33,6 +33,7 @@
 //! puts a disk between them, so that what was answered outlives the process. Whatever a store is made of, it
 //! passes [`testing::conformance`].
 
+pub mod codec;
 mod command;
 pub mod embedded;
 mod error;
@@ -45,9 +46,9 @@ mod watch;
 
 pub use command::{Change, Command, Delta};
 pub use embedded::{EmbeddedOptions, EmbeddedStore};
-pub use error::{Closed, Error};
+pub use error::{Closed, ClusterFault, Error};
 pub use memory::MemoryStore;
-pub use state::{Expired, Limits, State};
+pub use state::{Effect, Expired, Limits, State, Unfit};
 pub use store::{
     Applied, BoxFuture, EXPIRY_DELAY_MAX, Found, ServiceSummary, Services, Snapshot, Store, StoreOptions,
 };

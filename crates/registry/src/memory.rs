@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use netloft_health::{AwakeClock, BEAT};
-use netloft_types::{InstanceId, Query, Revision};
+use netloft_types::{InstanceId, Query, ReadMode, Revision};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
@@ -18,7 +18,7 @@ use crate::{
 /// A store whose registrations live as long as the process: for tests, for one host, and for whoever prefers
 /// clients registering again to a disk.
 ///
-/// Its reads are linearizable. Its revisions begin at the microseconds since 1970, so that a watch resumed
+/// It knows everything that there is to know, so its reads are linearizable whatever their mode. Its revisions begin at the microseconds since 1970, so that a watch resumed
 /// from before a restart finds its revision older than the history and begins with a `Reset`, instead of
 /// going on in a history that is not its own.
 pub struct MemoryStore {
@@ -92,15 +92,15 @@ impl Store for MemoryStore {
         Box::pin(async move { self.shared.apply(command) })
     }
 
-    fn get<'a>(&'a self, id: &'a InstanceId) -> BoxFuture<'a, Result<Found, Error>> {
+    fn get<'a>(&'a self, id: &'a InstanceId, _: ReadMode) -> BoxFuture<'a, Result<Found, Error>> {
         Box::pin(async move { Ok(self.shared.feed.get(id)) })
     }
 
-    fn list<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Result<Snapshot, Error>> {
+    fn list<'a>(&'a self, query: &'a Query, _: ReadMode) -> BoxFuture<'a, Result<Snapshot, Error>> {
         Box::pin(async move { Ok(self.shared.feed.list(query)) })
     }
 
-    fn services(&self) -> BoxFuture<'_, Result<Services, Error>> {
+    fn services(&self, _: ReadMode) -> BoxFuture<'_, Result<Services, Error>> {
         Box::pin(async move { Ok(self.shared.feed.services()) })
     }
 

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use netloft_types::{Instance, InstanceId, Instances, Query, Revision, ServiceName};
+use netloft_types::{Instance, InstanceId, Instances, Query, ReadMode, Revision, ServiceName};
 
 use crate::{Command, Error, FeedOptions, Limits, Watch};
 
@@ -20,10 +20,8 @@ pub const EXPIRY_DELAY_MAX: Duration = Duration::from_secs(1);
 /// **Writes** are linearizable in every store: each takes effect at one moment between its call and its
 /// answer, and the store's revision orders those moments.
 ///
-/// **Reads** have a mode, which each store names in its own documentation:
-/// - *linearizable*: a read sees every write answered before the read began, by whomever;
-/// - *sequential*: a read sees one moment of the store's history, perhaps an old one, and never an older one
-///   than the read before it through the same store. Its revision tells which.
+/// **Reads** have a [`ReadMode`]. Whatever it is, a read sees one moment of the store's history, which its revision
+/// tells, and never an older one than the read before it through the same store.
 ///
 /// **Watches** keep seven promises in every store: ordered, unique, atomic, reliable, resumable, progress
 /// never ahead, filter exact. [`Watch`] spells them out, and [`testing`](crate::testing) checks them.
@@ -46,13 +44,13 @@ pub trait Store: Send + Sync + 'static {
 
     /// Finds one instance, if it is there, as of one revision. Nothing is lost if the future is dropped, here and in
     /// the other reads.
-    fn get<'a>(&'a self, id: &'a InstanceId) -> BoxFuture<'a, Result<Found, Error>>;
+    fn get<'a>(&'a self, id: &'a InstanceId, mode: ReadMode) -> BoxFuture<'a, Result<Found, Error>>;
 
     /// Lists the instances that `query` selects, all as of one revision.
-    fn list<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Result<Snapshot, Error>>;
+    fn list<'a>(&'a self, query: &'a Query, mode: ReadMode) -> BoxFuture<'a, Result<Snapshot, Error>>;
 
     /// Lists the services that have an instance, all as of one revision.
-    fn services(&self) -> BoxFuture<'_, Result<Services, Error>>;
+    fn services(&self, mode: ReadMode) -> BoxFuture<'_, Result<Services, Error>>;
 
     /// Watches what `query` selects: from now on, or from where another watch of the same query got to.
     ///
@@ -80,6 +78,8 @@ pub struct Found {
     pub at: Revision,
     /// The instance, if there is one.
     pub instance: Option<Arc<Instance>>,
+    /// How long ago this was surely everything; zero if it is so now.
+    pub age: Duration,
 }
 
 /// What a query selected, as of one revision.
@@ -89,6 +89,8 @@ pub struct Snapshot {
     pub at: Revision,
     /// The instances, in order of their ids.
     pub instances: Instances,
+    /// How long ago this was surely everything; zero if it is so now.
+    pub age: Duration,
 }
 
 /// The services that have an instance, as of one revision.
@@ -98,6 +100,8 @@ pub struct Services {
     pub at: Revision,
     /// The services, in order of their names.
     pub all: Vec<ServiceSummary>,
+    /// How long ago this was surely everything; zero if it is so now.
+    pub age: Duration,
 }
 
 /// A service at a glance.

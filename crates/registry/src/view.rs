@@ -185,6 +185,25 @@ impl View {
         wake
     }
 
+    /// Has other contents from now on, without the history that led to them. Returns whom to wake: everybody.
+    ///
+    /// # Panics
+    ///
+    /// If `at` is not newer than all before it.
+    pub(crate) fn replace(&mut self, at: Revision, instances: &[Arc<Instance>]) -> Vec<Arc<Notify>> {
+        assert!(at > self.at, "contents of {at} published after {}", self.at);
+        self.at = at;
+        self.history_len = 0;
+        self.everything.clear(at);
+        self.services.values_mut().for_each(|scope| scope.clear(at));
+        for instance in instances {
+            self.everything.insert(instance);
+            self.service_mut(&instance.service).insert(instance);
+        }
+        self.services.retain(|_, scope| !scope.is_idle());
+        self.waiting()
+    }
+
     /// Forgets the oldest changes until the history is within its bound.
     fn trim(&mut self) {
         while self.history_len > self.history_len_max {
@@ -266,6 +285,13 @@ impl Scope {
 
     fn list(&self) -> Instances {
         self.list.get_or_init(|| self.instances.values().cloned().collect()).clone()
+    }
+
+    fn clear(&mut self, at: Revision) {
+        self.instances.clear();
+        self.list = OnceLock::new();
+        self.recent.clear();
+        self.lost = at;
     }
 
     fn insert(&mut self, instance: &Arc<Instance>) {

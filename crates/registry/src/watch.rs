@@ -10,7 +10,9 @@
 //! the same on a small machine.
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 use netloft_types::{
     Health, HealthFilter, Instance, InstanceId, Instances, LifecycleFilter, Query, Revision, ServiceName,
@@ -61,7 +63,7 @@ impl Feed {
 
     /// Makes a feed that goes on where one before ended, at the revision `at`: with its `instances`, and with so
     /// much of the `history` behind it as is still known. The last change before that is at `lost`.
-    pub(crate) fn resume(
+    pub fn resume(
         at: Revision,
         instances: &[Arc<Instance>],
         history: Vec<Change>,
@@ -73,7 +75,7 @@ impl Feed {
     }
 
     /// The revision of the last change that was published.
-    pub(crate) fn revision(&self) -> Revision {
+    pub fn revision(&self) -> Revision {
         self.read().at
     }
 
@@ -84,6 +86,18 @@ impl Feed {
     /// If the change is not newer than all before it: a store that publishes out of order is broken.
     pub fn publish(&self, change: Change) {
         let wake = self.write().push(change);
+        for place in wake {
+            place.notify_waiters();
+        }
+    }
+
+    /// Goes on from other contents, when what happened in between is not known: every watch gets a `Reset`.
+    ///
+    /// # Panics
+    ///
+    /// If `at` is not after everything published before.
+    pub fn replace(&self, at: Revision, instances: &[Arc<Instance>]) {
+        let wake = self.write().replace(at, instances);
         for place in wake {
             place.notify_waiters();
         }
@@ -104,7 +118,7 @@ impl Feed {
     /// Finds one instance.
     pub fn get(&self, id: &InstanceId) -> Found {
         let view = self.read();
-        Found { at: view.at, instance: view.get(id) }
+        Found { at: view.at, instance: view.get(id), age: Duration::ZERO }
     }
 
     /// Lists the instances that `query` selects.
@@ -114,7 +128,7 @@ impl Feed {
             (view.at, view.list(query))
         };
         let instances = select(query, list);
-        Snapshot { at, instances }
+        Snapshot { at, instances, age: Duration::ZERO }
     }
 
     /// Lists the services that have an instance.
@@ -124,7 +138,7 @@ impl Feed {
             (view.at, view.lists())
         };
         let all = lists.into_iter().map(|(name, list)| summarize(name, &list)).collect();
-        Services { at, all }
+        Services { at, all, age: Duration::ZERO }
     }
 
     /// Watches what `query` selects; see [`Store::watch`](crate::Store::watch).
@@ -142,7 +156,23 @@ impl Feed {
         let position = from.filter(|from| *from <= view.at);
         let told_at = position.unwrap_or(view.at);
         drop(view);
-        Ok(Watch { feed: self.clone(), query, changed, position, told_at, told_published: 0 })
+        Ok(Watch { feed: self.clone(), query, changed, position, told_at, told_published: 0, gate: None })
+    }
+
+    /// Watches what `query` selects from the beginning, but not before `gate` is through: for a store that may know
+    /// less yet than the watcher was told elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Exhausted`] if there are too many watches.
+    pub fn watch_behind(
+        &self,
+        query: Query,
+        gate: impl Future<Output = ()> + Send + Sync + 'static,
+    ) -> Result<Watch, Error> {
+        let mut watch = self.watch(query, None)?;
+        watch.gate = Some(Box::pin(gate));
+        Ok(watch)
     }
 
     fn read(&self) -> RwLockReadGuard<'_, View> {
@@ -192,7 +222,11 @@ pub struct Watch {
     /// The last revision the consumer heard of, and how far the history was then.
     told_at: Revision,
     told_published: u64,
+    /// What is to be waited for before anything is said.
+    gate: Option<Gate>,
 }
+
+type Gate = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
 
 impl Watch {
     /// The query that selects what is watched.
@@ -212,6 +246,10 @@ impl Watch {
     pub async fn next(&mut self) -> Result<Vec<Update>, Closed> {
         // A reader that always finds news would otherwise never let others on its thread have a turn.
         tokio::task::coop::consume_budget().await;
+        if let Some(gate) = &mut self.gate {
+            gate.await;
+            self.gate = None;
+        }
         let changed = Arc::clone(&self.changed);
         loop {
             // Made before looking, so that a change between looking and waiting is not slept through.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use netloft_registry::embedded::{Condition, StorageError, backup, restore};
 use netloft_registry::testing::{Churn, churn, conformance, conformance_over_restarts, read_hostile_bytes};
 use netloft_registry::{Command, EXPIRY_DELAY_MAX, EmbeddedOptions, EmbeddedStore, Store, StoreOptions};
-use netloft_types::{Instance, InstanceId, Metadata, Patch, Query, Revision, SessionId, Update};
+use netloft_types::{Instance, InstanceId, Metadata, Patch, Query, ReadMode, Revision, SessionId, Update};
 use proptest::prelude::*;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
@@ -298,6 +298,7 @@ async fn register_some(store: &EmbeddedStore, word: &str, count: usize) -> Revis
 }
 
 async fn ids(store: &EmbeddedStore) -> BTreeSet<String> {
-    let snapshot = store.list(&Query::everything()).await.expect("a list is answered");
+    let snapshot =
+        store.list(&Query::everything(), ReadMode::Linearizable).await.expect("a list is answered");
     snapshot.instances.iter().map(|instance| instance.id.to_string()).collect()
 }

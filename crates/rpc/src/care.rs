@@ -6,7 +6,9 @@ use std::time::Duration;
 use netloft_checker::Checker;
 use netloft_health::Observation;
 use netloft_registry::{Command, Error, Store};
-use netloft_types::{CheckName, CheckReport, Instance, InstanceId, Invalid, Reason, Revision, ServiceName};
+use netloft_types::{
+    CheckName, CheckReport, Instance, InstanceId, Invalid, ReadMode, Reason, Revision, ServiceName,
+};
 use tonic::Status;
 
 use crate::status;
@@ -85,7 +87,7 @@ impl Care {
     }
 
     async fn find(&self, id: &InstanceId) -> Result<Arc<Instance>, Status> {
-        let found = self.store.get(id).await.map_err(|error| status::of(&error))?;
+        let found = self.store.get(id, ReadMode::Linearizable).await.map_err(|error| status::of(&error))?;
         found.instance.ok_or_else(|| status::of(&Error::InstanceNotFound { id: id.clone() }))
     }
 }

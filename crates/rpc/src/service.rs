@@ -156,33 +156,40 @@ impl wire::registry_server::Registry for Service {
     }
 
     async fn get(&self, request: Request<wire::GetRequest>) -> Answer<wire::GetResponse> {
-        let id: InstanceId = parse(&request.into_inner().instance_id)?;
-        let found = self.shared.store.get(&id).await.map_err(|error| status::of(&error))?;
+        let request = request.into_inner();
+        let id: InstanceId = parse(&request.instance_id)?;
+        let mode = from_wire::read_mode(request.read_mode).map_err(|error| status::invalid(&error))?;
+        let found = self.shared.store.get(&id, mode).await.map_err(|error| status::of(&error))?;
         let not_found = || status::of(&Error::InstanceNotFound { id: id.clone() });
         let instance = found.instance.ok_or_else(not_found)?;
         let (revision, instance) = (found.at.number(), Some(to_wire::instance(&instance)));
         let checks = self.shared.care.reports(&id).iter().map(to_wire::report).collect();
-        Ok(Response::new(wire::GetResponse { revision, instance, checks }))
+        Ok(Response::new(wire::GetResponse { revision, instance, checks, age_ms: ms(found.age) }))
     }
 
     async fn list_services(
         &self,
-        _: Request<wire::ListServicesRequest>,
+        request: Request<wire::ListServicesRequest>,
     ) -> Answer<wire::ListServicesResponse> {
-        let services = self.shared.store.services().await.map_err(|error| status::of(&error))?;
+        let wire = request.into_inner().read_mode;
+        let mode = from_wire::read_mode(wire).map_err(|error| status::invalid(&error))?;
+        let services = self.shared.store.services(mode).await.map_err(|error| status::of(&error))?;
         Ok(Response::new(wire::ListServicesResponse {
             revision: services.at.number(),
             services: services.all.iter().map(|one| summary(one, self.shared.care.held(&one.name))).collect(),
+            age_ms: ms(services.age),
         }))
     }
 
     async fn resolve(&self, request: Request<wire::ResolveRequest>) -> Answer<ResolveAnswer> {
         let requester = Requester::find(request.extensions());
-        let query = from_wire::query(request.into_inner().query).map_err(|error| status::invalid(&error))?;
+        let request = request.into_inner();
+        let query = from_wire::query(request.query).map_err(|error| status::invalid(&error))?;
         let query = narrowed(requester.as_deref(), query);
-        let found = self.shared.store.list(&query).await.map_err(|error| status::of(&error))?;
-        let (revision, instances) = (found.at.number(), encoded(&found.instances));
-        Ok(Response::new(ResolveAnswer { revision, instances }))
+        let mode = from_wire::read_mode(request.read_mode).map_err(|error| status::invalid(&error))?;
+        let found = self.shared.store.list(&query, mode).await.map_err(|error| status::of(&error))?;
+        let (revision, age_ms) = (found.at.number(), ms(found.age));
+        Ok(Response::new(ResolveAnswer { revision, instances: encoded(&found.instances), age_ms }))
     }
 
     type WatchStream = BoxStream<WatchAnswer>;
@@ -275,6 +282,11 @@ fn encoded(list: &Instances) -> EncodedInstances {
 
 fn parse<T: std::str::FromStr<Err = Invalid>>(text: &str) -> Result<T, Status> {
     text.parse().map_err(|error| status::invalid(&error))
+}
+
+/// Rounded up: a little age is not none.
+fn ms(age: Duration) -> u64 {
+    u64::try_from(age.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
 fn patch(request: wire::UpdateRequest) -> Result<Patch, Invalid> {

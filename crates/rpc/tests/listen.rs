@@ -124,6 +124,6 @@ async fn lists_services(target: &str) {
     use netloft_proto::registry::v1::ListServicesRequest;
     use netloft_proto::registry::v1::registry_client::RegistryClient;
     let mut client = RegistryClient::connect(target.to_owned()).await.unwrap();
-    let listed = client.list_services(ListServicesRequest {}).await.unwrap();
+    let listed = client.list_services(ListServicesRequest::default()).await.unwrap();
     assert!(listed.into_inner().services.is_empty());
 }

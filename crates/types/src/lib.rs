@@ -53,6 +53,6 @@ pub use network::{DriverSpec, Mtu, NetworkSpec, ReadyCount, Segment};
 pub use patch::Patch;
 pub use pattern::ServicePattern;
 pub use publish::{PortRange, Protocol, PublishSpec, PublishedPort};
-pub use query::{HealthFilter, LifecycleFilter, Query};
+pub use query::{HealthFilter, LifecycleFilter, Query, ReadMode};
 pub use service::{Lifetime, ServiceSpec};
 pub use update::{Revision, Update};

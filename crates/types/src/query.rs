@@ -45,6 +45,17 @@ impl Query {
     }
 }
 
+/// How much a read has to know.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ReadMode {
+    /// It sees every write that was answered before it began, by whomever. Where that takes asking others who do not
+    /// answer, it fails.
+    #[default]
+    Linearizable,
+    /// It sees what the store knows by itself, and says how old that may be. It never waits and never fails.
+    Stale,
+}
+
 /// How well an instance must work to be selected.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum HealthFilter {

@@ -84,7 +84,7 @@ impl Client for Netloft {
     }
 
     async fn lookup(&mut self, service: u32) -> Result<Vec<u32>> {
-        let request = wire::ResolveRequest { query: Some(query(service)) };
+        let request = wire::ResolveRequest { query: Some(query(service)), ..Default::default() };
         let found = self.rpc.resolve(request).await?.into_inner().instances;
         found.iter().map(|instance| number(&instance.id)).collect()
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use netloft_registry::testing::{Recording, Truth};
 use netloft_registry::{FeedOptions, MemoryStore, Store, StoreOptions};
 use netloft_rpc::{Listener, Server, ServerOptions, SocketAccess};
-use netloft_types::{Instance, InstanceId, Query, Revision, Update};
+use netloft_types::{Instance, InstanceId, Query, ReadMode, Revision, Update};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
@@ -235,7 +235,7 @@ async fn calm_down(world: &World, hosts: &[Rc<Host>], observers: &[Observer]) {
 
 /// Everybody knows the same, and what is held is there.
 async fn agree(world: &World, registry: &Registry, hosts: &[Rc<Host>], observers: &[Observer]) {
-    let all = registry.store.list(&Query::everything()).await.unwrap().instances;
+    let all = registry.store.list(&Query::everything(), ReadMode::Linearizable).await.unwrap().instances;
     for host in hosts {
         host.agrees(world, &all);
     }

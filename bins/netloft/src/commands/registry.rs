@@ -8,7 +8,7 @@ use netloft_types::{CheckReport, Instance, InstanceId, Update};
 use serde_json::json;
 
 use super::registry;
-use crate::args::{Common, MaintenanceArgs, QueryArgs};
+use crate::args::{Common, MaintenanceArgs, QueryArgs, ResolveArgs};
 use crate::output;
 
 pub(crate) async fn services(common: &Common) -> anyhow::Result<()> {
@@ -27,12 +27,18 @@ pub(crate) async fn services(common: &Common) -> anyhow::Result<()> {
     output::block(&output::table(["SERVICE", "INSTANCES", "USABLE"], rows))
 }
 
-pub(crate) async fn resolve(args: &QueryArgs, common: &Common) -> anyhow::Result<()> {
-    let found = registry(common)?.resolve(&args.query()).await?;
+pub(crate) async fn resolve(args: &ResolveArgs, common: &Common) -> anyhow::Result<()> {
+    let found = registry(common)?.resolve_with(&args.query.query(), args.mode()).await?;
     if common.json {
-        return output::json(&json!({ "revision": found.at, "instances": plain(&found.instances) }));
+        let age_ms = u64::try_from(found.age.as_millis()).unwrap_or(u64::MAX);
+        let instances = plain(&found.instances);
+        return output::json(&json!({ "revision": found.at, "age_ms": age_ms, "instances": instances }));
     }
-    show(&found.instances)
+    show(&found.instances)?;
+    if !found.age.is_zero() {
+        output::line(format_args!("\nas of {} ago", humantime::format_duration(found.age)))?;
+    }
+    Ok(())
 }
 
 /// Prints instances as a table.

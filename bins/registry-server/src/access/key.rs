@@ -9,27 +9,22 @@ use anyhow::{Context as _, bail};
 use netloft_access::SessionKey;
 
 /// The file of the key in the data directory.
-const KEY: &str = "session-key";
+pub(super) const SESSION_KEY: &str = "session-key";
 /// The file that says under which list the store was served last.
 const SERVED_UNDER: &str = "served-under";
 
-/// The key by which sessions are told whose they are. It is kept in `directory`, for as long as the sessions are; a store
-/// that forgets needs none that stays.
-pub(super) fn session_key(directory: Option<&Path>) -> anyhow::Result<SessionKey> {
-    let Some(directory) = directory else {
-        return Ok(SessionKey::from_bytes(&rand::random()));
-    };
-    let path = directory.join(KEY);
-    let bytes = match fs::read(&path) {
+/// The key by which sessions are told whose they are. It has to be kept for as long as the sessions are.
+pub(super) fn session_key(path: &Path) -> anyhow::Result<SessionKey> {
+    let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let bytes: [u8; 32] = rand::random();
-            write_private(&path, &bytes).with_context(|| format!("cannot write {}", path.display()))?;
+            write_private(path, &bytes).with_context(|| format!("cannot write {}", path.display()))?;
             bytes.to_vec()
         }
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
     };
-    let mode = fs::metadata(&path).with_context(|| format!("cannot look at {}", path.display()))?.mode();
+    let mode = fs::metadata(path).with_context(|| format!("cannot look at {}", path.display()))?.mode();
     if mode & 0o077 != 0 {
         bail!(
             "{} can be read by others (mode {:o}): whoever has it can take over sessions",

@@ -28,6 +28,7 @@ pub(crate) struct AccessSettings {
     pub(crate) is_on: bool,
     pub(crate) policy: Option<PathBuf>,
     pub(crate) tokens: Option<PathBuf>,
+    pub(crate) session_key: Option<PathBuf>,
     pub(crate) tls: Option<TlsFiles>,
     pub(crate) strict_ids: bool,
     pub(crate) audit: Option<PathBuf>,
@@ -79,6 +80,7 @@ impl AccessSettings {
             is_on,
             policy: flags.policy,
             tokens: flags.tokens.or(own_tokens),
+            session_key: flags.session_key,
             tls,
             strict_ids: flags.strict_ids == Some(true),
             audit: flags.audit_log,
@@ -100,7 +102,7 @@ pub(crate) struct Control {
     pub(crate) writer: Option<AuditWriter>,
 }
 
-/// Begins to control access, if it is to be. `keep` is the directory of a store that outlives the process.
+/// Begins to control access, if it is to be. `keep` is the directory of a store that has one.
 pub(crate) fn control(settings: &AccessSettings, keep: Option<&Path>) -> anyhow::Result<Option<Control>> {
     if !settings.is_on {
         return Ok(None);
@@ -114,7 +116,12 @@ pub(crate) fn control(settings: &AccessSettings, keep: Option<&Path>) -> anyhow:
         }
         None => (None, None),
     };
-    let key = key::session_key(keep)?;
+    let key = match (&settings.session_key, keep) {
+        (Some(path), _) => key::session_key(path)?,
+        (None, Some(directory)) => key::session_key(&directory.join(key::SESSION_KEY))?,
+        // The sessions end with the process, too.
+        (None, None) => SessionKey::from_bytes(&rand::random()),
+    };
     let sources = Sources {
         policy: settings.policy.clone(),
         tokens: settings.tokens.clone(),

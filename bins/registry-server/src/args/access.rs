@@ -29,6 +29,10 @@ pub(crate) struct AccessFlags {
     /// directory]
     #[arg(long, env = "NETLOFT_REGISTRY_TOKENS", value_name = "FILE")]
     pub(crate) tokens: Option<PathBuf>,
+    /// The file of the key by which sessions are told whose they are; made if it is missing. Servers that share a registry
+    /// in etcd need the same one [default: session-key in the data directory]
+    #[arg(long, env = "NETLOFT_REGISTRY_SESSION_KEY", value_name = "FILE")]
+    pub(crate) session_key: Option<PathBuf>,
     /// The server's certificate in PEM, with those above it: speak TLS; read again when it changes
     #[arg(long, env = "NETLOFT_REGISTRY_TLS_CERT", value_name = "FILE")]
     pub(crate) tls_cert: Option<PathBuf>,
@@ -92,6 +96,7 @@ impl AccessFlags {
             auth: self.auth.or(other.auth),
             policy: self.policy.or(other.policy),
             tokens: self.tokens.or(other.tokens),
+            session_key: self.session_key.or(other.session_key),
             tls_cert: self.tls_cert.or(other.tls_cert),
             tls_key: self.tls_key.or(other.tls_key),
             tls_client_ca: self.tls_client_ca.or(other.tls_client_ca),
@@ -176,6 +181,7 @@ mod tests {
             auth = true
             policy = "/etc/policy.toml"
             tokens = "/tmp/tokens"
+            session-key = "/tmp/session-key"
             tls-cert = "/tmp/cert.pem"
             tls-key = "/tmp/key.pem"
             tls-client-ca = "/tmp/ca.pem"
@@ -193,6 +199,7 @@ mod tests {
             auth: Some(true),
             policy: Some("/etc/policy.toml".into()),
             tokens: Some("/tmp/tokens".into()),
+            session_key: Some("/tmp/session-key".into()),
             tls_cert: Some("/tmp/cert.pem".into()),
             tls_key: Some("/tmp/key.pem".into()),
             tls_client_ca: Some("/tmp/ca.pem".into()),

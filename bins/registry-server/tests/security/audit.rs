@@ -17,9 +17,9 @@ async fn changes_and_refusals_are_told_and_no_secret_is() {
     register(&mut tenant, &session, instance("b", "web", "10.0.0.1")).await.unwrap_err();
     let elsewhere = "0123456789abcdef0123456789abcdef";
     register(&mut tenant, elsewhere, instance("c", "api", "10.0.0.1")).await.unwrap_err();
-    tenant.get(wire::GetRequest { instance_id: "a".to_owned() }).await.unwrap();
+    tenant.get(wire::GetRequest { instance_id: "a".to_owned(), ..Default::default() }).await.unwrap();
     let forged = format!("nl_{}", "7".repeat(64));
-    raw(&server, &forged).list_services(wire::ListServicesRequest {}).await.unwrap_err();
+    raw(&server, &forged).list_services(wire::ListServicesRequest::default()).await.unwrap_err();
     server.stop();
 
     let text = std::fs::read_to_string(ground.path("audit.log")).unwrap();
@@ -55,7 +55,7 @@ async fn reads_are_told_if_that_is_asked_for() {
     let mut reader = raw(&server, &token);
     for service in ["api", "web"] {
         let query = Some(wire::Query { service: service.to_owned(), ..wire::Query::default() });
-        reader.resolve(wire::ResolveRequest { query }).await.unwrap();
+        reader.resolve(wire::ResolveRequest { query, ..Default::default() }).await.unwrap();
     }
     server.stop();
     let lines = lines_of(&ground.path("audit.log"));

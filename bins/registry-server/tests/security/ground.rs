@@ -187,7 +187,7 @@ pub(crate) async fn register(
 }
 
 pub(crate) async fn get(client: &mut Raw, id: &str) -> Result<wire::Instance, Status> {
-    let answer = client.get(wire::GetRequest { instance_id: id.to_owned() }).await?;
+    let answer = client.get(wire::GetRequest { instance_id: id.to_owned(), ..Default::default() }).await?;
     Ok(answer.into_inner().instance.unwrap())
 }
 

@@ -85,7 +85,7 @@ fn others(server: &Server) -> (tokio::sync::watch::Sender<bool>, JoinHandle<(u32
         let (mut calls, mut longest) = (0, Duration::ZERO);
         while !*stopped.borrow() {
             let begun = Instant::now();
-            client.list_services(wire::ListServicesRequest {}).await.unwrap();
+            client.list_services(wire::ListServicesRequest::default()).await.unwrap();
             (calls, longest) = (calls + 1, longest.max(begun.elapsed()));
             tokio::time::sleep(Duration::from_millis(2)).await;
         }

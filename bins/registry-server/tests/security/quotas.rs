@@ -74,7 +74,7 @@ async fn r4_one_identity_cannot_take_all_sessions_instances_or_time() {
     let begun = Instant::now();
     let mut answered: u32 = 0;
     let refused = loop {
-        match greedy.list_services(wire::ListServicesRequest {}).await {
+        match greedy.list_services(wire::ListServicesRequest::default()).await {
             Ok(_) => answered += 1,
             Err(status) => break status,
         }

@@ -38,8 +38,11 @@ fn any(service: &str) -> wire::Query {
 }
 
 async fn resolve(client: &mut Raw, service: &str) -> Vec<String> {
-    let answer =
-        client.resolve(wire::ResolveRequest { query: Some(any(service)) }).await.unwrap().into_inner();
+    let answer = client
+        .resolve(wire::ResolveRequest { query: Some(any(service)), ..Default::default() })
+        .await
+        .unwrap()
+        .into_inner();
     answer.instances.into_iter().map(|instance| instance.id).collect()
 }
 
@@ -144,7 +147,7 @@ async fn r8_lists_hold_what_may_be_seen_and_nothing_else() {
     assert_eq!(resolve(&mut a, "").await, ["1", "4"]);
     assert_eq!(resolve(&mut b, "").await, ["2"]);
     assert_eq!(resolve(&mut both, "").await, ["1", "2", "3", "4", "5"]);
-    let services = a.list_services(wire::ListServicesRequest {}).await.unwrap().into_inner().services;
+    let services = a.list_services(wire::ListServicesRequest::default()).await.unwrap().into_inner().services;
     assert_eq!(services.into_iter().map(|service| service.name).collect::<Vec<_>>(), ["a-1", "a-2"]);
 }
 
@@ -221,7 +224,7 @@ async fn r8_who_is_shown_more_than_before_begins_anew() {
     register(&mut both, &session, instance("2", "b-1", "10.0.0.1")).await.unwrap();
     let token = ground.run_token(&["token", "rotate", "a"]);
     super::ground::eventually("the token is known", async || {
-        raw(&server, &token).list_services(wire::ListServicesRequest {}).await.is_ok()
+        raw(&server, &token).list_services(wire::ListServicesRequest::default()).await.is_ok()
     })
     .await;
     let mut watching = watch(&mut raw(&server, &token), "", None).await;

@@ -10,7 +10,10 @@ use tonic::Code;
 use super::ground::{Ground, NOTICE, PATIENCE, Raw, eventually, instance, open_session, raw, register};
 
 async fn code(client: &mut Raw) -> Code {
-    client.list_services(wire::ListServicesRequest {}).await.map_or_else(|status| status.code(), |_| Code::Ok)
+    client
+        .list_services(wire::ListServicesRequest::default())
+        .await
+        .map_or_else(|status| status.code(), |_| Code::Ok)
 }
 
 #[tokio::test]
@@ -146,7 +149,8 @@ async fn what_was_registered_goes_with_the_right_to_it() {
 }
 
 async fn raw_resolve(client: &mut Raw, query: Option<wire::Query>) -> Vec<String> {
-    let found = client.resolve(wire::ResolveRequest { query }).await.unwrap().into_inner();
+    let found =
+        client.resolve(wire::ResolveRequest { query, ..Default::default() }).await.unwrap().into_inner();
     found.instances.into_iter().map(|instance| instance.id).collect()
 }
 

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use netloft_registry::{Command, EmbeddedOptions, EmbeddedStore, Limits, MemoryStore, Store, StoreOptions};
-use netloft_types::{Instance, Metadata, Query, SessionId, Tags};
+use netloft_types::{Instance, Metadata, Query, ReadMode, SessionId, Tags};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
@@ -174,7 +174,11 @@ fn open_many(runtime: &Runtime, place: &Path) {
         let began = Instant::now();
         let store = runtime.block_on(EmbeddedStore::open(&directory, options())).unwrap();
         let took = began.elapsed();
-        let found = runtime.block_on(store.list(&Query::everything())).unwrap().instances.len();
+        let found = runtime
+            .block_on(store.list(&Query::everything(), ReadMode::Linearizable))
+            .unwrap()
+            .instances
+            .len();
         assert_eq!(found, MANY);
         let each = bytes / MANY as u64;
         println!("open {round}: {MANY} instances in {took:.1?}, from {bytes} bytes on disk, {each} for each");

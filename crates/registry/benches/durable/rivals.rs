@@ -11,7 +11,7 @@ use netloft_registry::{
     Applied, BoxFuture, Command, Error, Feed, FeedOptions, Found, Services, Snapshot, State, Store,
     StoreOptions, Watch,
 };
-use netloft_types::{InstanceId, Query, Revision};
+use netloft_types::{InstanceId, Query, ReadMode, Revision};
 use redb::{Database, TableDefinition};
 use tokio::sync::oneshot;
 
@@ -106,15 +106,15 @@ impl Store for Grouped {
         })
     }
 
-    fn get<'a>(&'a self, id: &'a InstanceId) -> BoxFuture<'a, Result<Found, Error>> {
+    fn get<'a>(&'a self, id: &'a InstanceId, _: ReadMode) -> BoxFuture<'a, Result<Found, Error>> {
         Box::pin(async move { Ok(self.feed.get(id)) })
     }
 
-    fn list<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Result<Snapshot, Error>> {
+    fn list<'a>(&'a self, query: &'a Query, _: ReadMode) -> BoxFuture<'a, Result<Snapshot, Error>> {
         Box::pin(async move { Ok(self.feed.list(query)) })
     }
 
-    fn services(&self) -> BoxFuture<'_, Result<Services, Error>> {
+    fn services(&self, _: ReadMode) -> BoxFuture<'_, Result<Services, Error>> {
         Box::pin(async move { Ok(self.feed.services()) })
     }
 

@@ -15,8 +15,8 @@ use std::time::Duration;
 use netloft_types::limits::INSTANCE_SIZE_MAX;
 use netloft_types::{Instance, InstanceId, SessionId};
 
-pub(crate) use self::bytes::Names;
-use self::bytes::{Reader, write_instance, write_text};
+pub(crate) use self::bytes::{Names, read_instance, write_instance};
+use self::bytes::{Reader, write_text};
 
 /// Bytes of the longest entry: the text of the largest instance, and generously what goes with it.
 pub(crate) const ENTRY_LEN_MAX: usize = INSTANCE_SIZE_MAX + 1_024;

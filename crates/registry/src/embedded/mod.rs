@@ -27,6 +27,7 @@ mod writer;
 mod tests;
 
 pub use self::backup::{Backup, backup, restore};
+pub(crate) use self::entry::{Names, read_instance, write_instance};
 pub use self::error::{DiskFault, StorageError};
 pub(crate) use self::replay::read_hostile;
 pub use self::store::{Condition, EmbeddedOptions, EmbeddedStore};

@@ -19,7 +19,7 @@ use super::StorageError;
 use super::disk::{Disk, DiskFile};
 use super::entry::{Entry, Malformed, Names};
 use super::frame::{FORMAT, Frame, Header, Kind, NewFrame, NoHeader, SECTOR, Window};
-use crate::state::{Contents, Unfit};
+use crate::state::{Contents, Effect, Unfit};
 use crate::{Change, Limits, State};
 
 /// What the files say.
@@ -360,14 +360,15 @@ impl Replayed {
     }
 }
 
-/// Has an entry happen again.
+/// Has an entry happen again. A session ends its time to live and `grace` after zero, unless it is renewed.
 fn redo(state: &mut State, entry: Entry, grace: Duration) -> Result<Option<Change>, Unfit> {
-    match entry {
-        Entry::Open { session, ttl } => state.reopen(session, ttl, grace).map(|()| None),
-        Entry::Close { session } => state.close_again(session),
-        Entry::Put { session, instance } => state.put_again(session, instance).map(Some),
-        Entry::Delete { id } => state.delete_again(&id).map(Some),
-    }
+    let effect = match entry {
+        Entry::Open { session, ttl } => Effect::Open { session, ttl },
+        Entry::Close { session } => Effect::Close { session },
+        Entry::Put { session, instance } => Effect::Put { session, instance },
+        Entry::Delete { id } => Effect::Delete { id },
+    };
+    state.carry_out(grace, effect)
 }
 
 impl From<Malformed> for Unfit {

@@ -8,7 +8,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use netloft_types::{InstanceId, Query, Revision};
+use netloft_types::{InstanceId, Query, ReadMode, Revision};
 use tokio::sync::{Semaphore, oneshot, watch};
 use tracing::info;
 
@@ -56,11 +56,14 @@ pub enum Condition {
     /// The disk failed: it serves reads and renewals, and refuses everything else with [`Error::DiskFailed`], until
     /// it is opened again. No session ends.
     Failed(DiskFault),
+    /// The others that it has to agree with do not answer: it serves what it knew, and refuses changes with
+    /// [`Error::Away`], until they do.
+    Away,
 }
 
 /// A store whose registrations outlive the process: what was answered is on the disk.
 ///
-/// Its reads are linearizable. It needs no runtime: the thread that writes is its own.
+/// It knows everything that there is to know, so its reads are linearizable whatever their mode. It needs no runtime: the thread that writes is its own.
 ///
 /// A session outlives a restart, with its whole time to live and [a grace](EmbeddedOptions::grace) from then on. One
 /// without a time to live ends with the process, as it does in every store. Revisions go on where they were, and so
@@ -186,15 +189,15 @@ impl Store for EmbeddedStore {
         })
     }
 
-    fn get<'a>(&'a self, id: &'a InstanceId) -> BoxFuture<'a, Result<Found, Error>> {
+    fn get<'a>(&'a self, id: &'a InstanceId, _: ReadMode) -> BoxFuture<'a, Result<Found, Error>> {
         Box::pin(async move { Ok(self.shared.feed.get(id)) })
     }
 
-    fn list<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Result<Snapshot, Error>> {
+    fn list<'a>(&'a self, query: &'a Query, _: ReadMode) -> BoxFuture<'a, Result<Snapshot, Error>> {
         Box::pin(async move { Ok(self.shared.feed.list(query)) })
     }
 
-    fn services(&self) -> BoxFuture<'_, Result<Services, Error>> {
+    fn services(&self, _: ReadMode) -> BoxFuture<'_, Result<Services, Error>> {
         Box::pin(async move { Ok(self.shared.feed.services()) })
     }
 

@@ -20,7 +20,7 @@ use super::image::{ImageJob, write_first_image};
 use super::ledger::{Layout, Ledger, Room};
 use super::replay::{ReplayOptions, has_store, replay};
 use super::{Condition, DiskFault, EmbeddedOptions, StorageError};
-use crate::{Applied, Change, Command, Delta, Error, Feed, Limits, State};
+use crate::{Applied, Change, Command, Delta, Effect, Error, Feed, Limits, State};
 
 /// Sessions that end in one frame. Others are served in between.
 const EXPIRIES_MAX: usize = 64;
@@ -108,7 +108,8 @@ impl Writer {
             let before = state.revision();
             while batch.has_space(&self.ledger, room) {
                 let Some(session) = orphaned.pop_front() else { break };
-                let closed = state.close_again(session).expect("it was listed under the same lock");
+                let closed = state.carry_out(Duration::ZERO, Effect::Close { session });
+                let closed = closed.expect("it was listed under the same lock");
                 batch.note(&Entry::Close { session }, closed);
             }
             drop(state);

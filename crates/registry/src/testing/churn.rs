@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use netloft_types::{
-    Health, HealthFilter, Instance, InstanceId, Lifecycle, LifecycleFilter, Patch, Query, Revision,
+    Health, HealthFilter, Instance, InstanceId, Lifecycle, LifecycleFilter, Patch, Query, ReadMode, Revision,
     ServicePattern, SessionId, Tags, Update,
 };
 use tokio::task::JoinSet;
@@ -57,8 +58,9 @@ pub async fn churn(store: Arc<dyn Store>, churn: Churn) -> Report {
     let seed = churn.seed;
     let mut dice = Dice::new(seed);
     let mut readers = JoinSet::new();
+    let is_all_written = Arc::new(AtomicBool::new(false));
     for _ in 0..churn.readers {
-        readers.spawn(Reader::new(&store, dice.fork()).run());
+        readers.spawn(Reader::new(&store, dice.fork(), &is_all_written).run());
     }
     let mut writers = JoinSet::new();
     for number in 0..churn.writers {
@@ -74,6 +76,7 @@ pub async fn churn(store: Arc<dyn Store>, churn: Churn) -> Report {
     let mut last = Writer::new(&store, dice.fork(), churn.writers);
     last.say_that_it_is_over().await;
     truth.extend(last.truth);
+    is_all_written.store(true, Ordering::Relaxed);
 
     let mut report = Report { revisions: truth.revisions(), lists: lists.len(), ..Report::default() };
     for (query, snapshot) in lists {
@@ -85,7 +88,8 @@ pub async fn churn(store: Arc<dyn Store>, churn: Churn) -> Report {
         checked.unwrap_or_else(|violation| {
             panic!("seed {seed}, watch of {:?}: {violation}", reader.recording.query)
         });
-        let now = store.list(&reader.recording.query).await.expect("a list is answered");
+        let now =
+            store.list(&reader.recording.query, ReadMode::Linearizable).await.expect("a list is answered");
         let known: Vec<_> = reader.known.0.into_values().collect();
         assert_eq!(known[..], now.instances[..], "seed {seed}: a watch does not add up to a list");
         report.resumed += reader.resumed;
@@ -250,7 +254,7 @@ impl Writer {
 
     async fn list(&mut self) {
         let query = random_query(&mut self.dice);
-        let snapshot = self.store.list(&query).await.expect("a list is answered");
+        let snapshot = self.store.list(&query, ReadMode::Linearizable).await.expect("a list is answered");
         assert!(snapshot.at >= self.seen, "a list is older than what its reader saw");
         self.seen = snapshot.at;
         self.lists.push((query, snapshot));
@@ -268,10 +272,11 @@ struct Reader {
     recording: Recording,
     known: Known,
     resumed: usize,
+    is_all_written: Arc<AtomicBool>,
 }
 
 impl Reader {
-    fn new(store: &Arc<dyn Store>, mut dice: Dice) -> Self {
+    fn new(store: &Arc<dyn Store>, mut dice: Dice, is_all_written: &Arc<AtomicBool>) -> Self {
         let query = random_query(&mut dice);
         let batches = Vec::new();
         Self {
@@ -280,6 +285,7 @@ impl Reader {
             recording: Recording { query, batches },
             known: Known::default(),
             resumed: 0,
+            is_all_written: Arc::clone(is_all_written),
         }
     }
 
@@ -298,7 +304,7 @@ impl Reader {
             self.known.take_in(&batch);
             self.recording.batches.push(batch);
             match self.dice.below(24) {
-                0 => sleep(Duration::from_millis(20)).await,
+                0 => self.fall_behind().await,
                 1..=3 => {
                     self.resumed += 1;
                     watch = self.watch(from);
@@ -307,6 +313,20 @@ impl Reader {
             }
         }
         self
+    }
+
+    /// Reads nothing until more has happened than a short history holds, or all has; how long that takes, depends on
+    /// the store.
+    async fn fall_behind(&self) {
+        const FAR: u64 = 40;
+        let revision = async || {
+            let snapshot = self.store.list(&self.recording.query, ReadMode::Stale).await;
+            snapshot.expect("a stale list is answered").at.number()
+        };
+        let far = revision().await + FAR;
+        while !self.is_all_written.load(Ordering::Relaxed) && revision().await < far {
+            sleep(Duration::from_millis(5)).await;
+        }
     }
 
     fn watch(&self, from: Option<Revision>) -> Watch {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use netloft_types::{Instance, InstanceId, Patch, Query, Revision, ServiceName, SessionId, Update};
+use netloft_types::{Instance, InstanceId, Patch, Query, ReadMode, Revision, ServiceName, SessionId, Update};
 use tokio::time::timeout;
 
 use crate::{Applied, Closed, Command, Error, FeedOptions, Store, StoreOptions, Watch};
@@ -76,12 +76,12 @@ impl Subject {
     }
 
     pub(super) async fn get(&self, id: &str) -> Option<Arc<Instance>> {
-        self.0.get(&instance_id(id)).await.expect("a read is answered").instance
+        self.0.get(&instance_id(id), ReadMode::Linearizable).await.expect("a read is answered").instance
     }
 
     /// The revision of the store and the ids of what `query` selects.
     pub(super) async fn list(&self, query: &Query) -> (Revision, Vec<String>) {
-        let snapshot = self.0.list(query).await.expect("a list is answered");
+        let snapshot = self.0.list(query, ReadMode::Linearizable).await.expect("a list is answered");
         (snapshot.at, ids(&snapshot.instances))
     }
 

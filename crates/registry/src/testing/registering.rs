@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use netloft_types::limits::{SESSION_TTL_MAX, SESSION_TTL_MIN};
-use netloft_types::{Check, Health, Instance, Lifecycle, Patch, Query};
+use netloft_types::{Check, Health, Instance, Lifecycle, Patch, Query, ReadMode};
 
 use crate::{Applied, Command, Error, Found, Limits, StoreOptions};
 
@@ -74,13 +74,16 @@ async fn a_registration_is_visible_once_answered(make: Make) {
     let registered = instance("a", "api");
     let at = subject.register(session, registered.clone()).await;
 
-    let snapshot = subject.0.list(&of("api")).await.expect("a list is answered");
+    let snapshot = subject.0.list(&of("api"), ReadMode::Linearizable).await.expect("a list is answered");
     assert_eq!(snapshot.at, at);
     assert_eq!(snapshot.instances.iter().map(AsRef::as_ref).collect::<Vec<_>>(), [&registered]);
-    let found = subject.0.get(&instance_id("a")).await.expect("a read is answered");
+    let found = subject.0.get(&instance_id("a"), ReadMode::Linearizable).await.expect("a read is answered");
     assert_eq!((found.at, found.instance.as_deref()), (at, Some(&registered)));
     assert_eq!(subject.list(&of("web")).await, (at, vec![]));
-    assert_eq!(subject.0.get(&instance_id("b")).await, Ok(Found { at, instance: None }));
+    assert_eq!(
+        subject.0.get(&instance_id("b"), ReadMode::Linearizable).await,
+        Ok(Found { at, instance: None, age: Duration::ZERO })
+    );
 
     let moved = subject.register(session, instance("a", "web")).await;
     assert!(moved > at);
@@ -140,7 +143,7 @@ async fn a_patch_changes_what_it_names(make: Make) {
     let patch = Patch { weight: Some(weight), health: Some(Health::Warning), ..Patch::default() };
     subject.update(session, "a", patch).await.expect("it is registered");
 
-    let found = subject.0.get(&instance_id("a")).await.expect("a read is answered");
+    let found = subject.0.get(&instance_id("a"), ReadMode::Linearizable).await.expect("a read is answered");
     let mut after = before;
     after.weight = weight;
     after.health = Health::Warning;
@@ -248,7 +251,7 @@ async fn services_are_summed_up(make: Make) {
     subject.update(session, "d", Patch::drain()).await.expect("it is registered");
     let at = subject.deregister(session, "e").await.expect("it is registered").at;
 
-    let services = subject.0.services().await.expect("a read is answered");
+    let services = subject.0.services(ReadMode::Linearizable).await.expect("a read is answered");
     assert_eq!(services.at, at);
     let counts = services.all.iter().map(|service| {
         let counts = [service.instances, service.passing, service.critical, service.usable];

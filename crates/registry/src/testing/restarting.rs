@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use netloft_types::{Health, InstanceId, Patch, Query, Revision, Update};
+use netloft_types::{Health, InstanceId, Patch, Query, ReadMode, Revision, Update};
 use tokio::time::{Instant, sleep};
 
 use crate::{Command, Error, Limits, StoreOptions};
@@ -30,7 +30,8 @@ async fn what_was_answered_is_there_after_a_restart(make: Make) {
     let mut before = Vec::new();
     for round in 0_u32..3 {
         let subject = Subject::new(&make).await;
-        let everything = subject.0.list(&Query::everything()).await.expect("a list is answered");
+        let everything =
+            subject.0.list(&Query::everything(), ReadMode::Linearizable).await.expect("a list is answered");
         assert_eq!(everything.instances.to_vec(), before, "round {round}");
 
         let session = subject.open(u128::from(round), Some(TTL)).await.expect("it is new");
@@ -42,7 +43,7 @@ async fn what_was_answered_is_there_after_a_restart(make: Make) {
         subject.update(session, &changed, critical).await.expect("it is registered");
         let seen = subject
             .0
-            .get(&instance_id(&kept))
+            .get(&instance_id(&kept), ReadMode::Linearizable)
             .await
             .expect("it is answered")
             .instance
@@ -53,7 +54,8 @@ async fn what_was_answered_is_there_after_a_restart(make: Make) {
         let closed = subject.open(100, Some(TTL)).await.expect("it is new");
         subject.register(closed, instance("of-the-closed", "api")).await;
         subject.close(closed).await.expect("it is open");
-        let everything = subject.0.list(&Query::everything()).await.expect("a list is answered");
+        let everything =
+            subject.0.list(&Query::everything(), ReadMode::Linearizable).await.expect("a list is answered");
         before = everything.instances.to_vec();
         assert_eq!(before.len(), 2 * (usize::try_from(round).expect("it is small") + 1));
     }

@@ -10,7 +10,7 @@ use netloft_proto::answer::{ResolveAnswer, WatchAnswer};
 use netloft_proto::registry::v1 as wire;
 use netloft_proto::registry::v1::registry_server::Registry;
 use netloft_registry::{Error, Store};
-use netloft_types::{InstanceId, ServiceName};
+use netloft_types::{InstanceId, ReadMode, ServiceName};
 use tonic::codegen::BoxStream;
 use tonic::{Code, Request, Response, Status, Streaming};
 
@@ -37,7 +37,7 @@ impl Guard {
     /// not see it.
     async fn hide(&self, requester: &Requester, id: &str, status: Status) -> Denied {
         let Ok(id) = id.parse::<InstanceId>() else { return status.into() };
-        let found = self.store.get(&id).await.ok().and_then(|found| found.instance);
+        let found = self.store.get(&id, ReadMode::Linearizable).await.ok().and_then(|found| found.instance);
         let is_seen = found.is_some_and(|instance| requester.may(Right::Read, &instance.service));
         if status.code() != Code::AlreadyExists || is_seen {
             return status.into();
@@ -49,7 +49,7 @@ impl Guard {
     /// Whether maintenance may be set; an instance that is not there is for the service to miss.
     async fn check_write(&self, requester: &Requester, id: &str) -> Result<(), Denied> {
         let Ok(id) = id.parse::<InstanceId>() else { return Ok(()) };
-        let found = self.store.get(&id).await.map_err(|error| status::of(&error))?;
+        let found = self.store.get(&id, ReadMode::Linearizable).await.map_err(|error| status::of(&error))?;
         let Some(instance) = found.instance else { return Ok(()) };
         let service = &instance.service;
         if requester.may(Right::Write, service) {
@@ -69,7 +69,8 @@ impl Guard {
         request: &mut wire::WatchRequest,
     ) -> Result<(), Denied> {
         let any: InstanceId = "any".parse().map_err(|error| status::invalid(&error))?;
-        let at = self.store.get(&any).await.map_err(|error| status::of(&error))?.at;
+        // Of this server: its watch will go on from there.
+        let at = self.store.get(&any, ReadMode::Stale).await.map_err(|error| status::of(&error))?.at;
         let since = requester.seen_since(at).number();
         // At that very revision it could still have been what they saw before.
         request.after_revision = request.after_revision.filter(|after| *after > since);

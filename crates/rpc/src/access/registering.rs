@@ -4,7 +4,7 @@ use netloft_access::Right;
 use netloft_proto::from_wire;
 use netloft_proto::registry::v1 as wire;
 use netloft_registry::Store;
-use netloft_types::{Health, Instance, InstanceId, Invalid, Lifecycle};
+use netloft_types::{Health, Instance, InstanceId, Invalid, Lifecycle, ReadMode};
 use tonic::Status;
 
 use super::call::Denied;
@@ -66,7 +66,7 @@ async fn check_count(requester: &Requester, store: &dyn Store, id: &InstanceId) 
     }
     // Checks and drain windows remove instances without a word to the account.
     for counted in requester.account(|account, _, now| account.instances_to_compare(now)) {
-        if store.get(&counted).await.is_ok_and(|found| found.instance.is_none()) {
+        if store.get(&counted, ReadMode::Linearizable).await.is_ok_and(|found| found.instance.is_none()) {
             requester.account(|account, _, _| account.deregistered(&counted));
         }
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use netloft_access::{AccessList, Account, Grants, Identity, Right};
 use netloft_registry::{Command, Store};
-use netloft_types::{Instance, InstanceId};
+use netloft_types::{Instance, InstanceId, ReadMode};
 use tokio::time::sleep;
 use tracing::warn;
 
@@ -76,7 +76,7 @@ async fn close_all(access: &Access, store: &dyn Store, identity: &Identity) {
 
 async fn withdraw(access: &Access, store: &dyn Store, identity: &Identity, grants: &Grants) {
     for id in access.account(identity, |account, _, _| account.instances()) {
-        let Ok(found) = store.get(&id).await else { continue };
+        let Ok(found) = store.get(&id, ReadMode::Linearizable).await else { continue };
         let Some(seen) = found.instance.filter(|instance| !may_be_there(instance, grants)) else { continue };
         match store.apply(Command::Amend { seen, becomes: None }).await {
             Ok(_) => note(access, identity, &id),

@@ -18,7 +18,7 @@ const CUT_OFF: Malformed = Malformed("an entry is cut off");
 #[derive(Debug, Default)]
 pub(crate) struct Names(HashSet<ServiceName>);
 
-pub(super) fn write_instance(instance: &Instance, bytes: &mut Vec<u8>) {
+pub(crate) fn write_instance(instance: &Instance, bytes: &mut Vec<u8>) {
     write_text(instance.id.as_str(), bytes);
     write_text(instance.service.as_str(), bytes);
     match instance.address {
@@ -80,6 +80,11 @@ fn write_long_text(text: &str, bytes: &mut Vec<u8>) {
 
 fn small(len: usize) -> u8 {
     u8::try_from(len).expect("the vocabulary bounds it")
+}
+
+/// Reads the instance at the beginning of `bytes`, and moves them on behind it.
+pub(crate) fn read_instance(bytes: &mut &[u8], names: &mut Names) -> Result<Instance, Malformed> {
+    Reader::new(bytes, names).instance()
 }
 
 /// Takes values off the beginning of bytes.

@@ -1,5 +1,4 @@
-//! The cases side by side, each in a process and a world of its own: an agent that starts, ends or tidies up waits more
-//! than it works.
+//! Cases side by side, each in a process and a world of its own: for tests that wait more than they work.
 
 use std::collections::VecDeque;
 use std::env;
@@ -14,25 +13,44 @@ use std::time::Instant;
 
 use netloft_netns::private::enter_private;
 use netloft_netns::{EnterOptions, Netns};
-use netloft_tests::harness::{self, Case};
-use netloft_tests::programs::bin_dir;
 use tempfile::TempDir;
 
-use crate::report;
+use crate::harness::{self, Case};
+use crate::programs::bin_dir;
 
 /// Tells a process that runs one case where to leave its rows.
-const ROWS: &str = "NETLOFT_CRASH_ROWS";
+const ROWS: &str = "NETLOFT_TEST_ROWS";
 
-/// Where the worlds are: in memory, for a kill takes nothing from a disk, and nothing is refused but by `strace`.
+/// Where the worlds keep files: in memory, for the disk of a machine that tests is busy, and a kill takes nothing from it.
 const MEMORY: &str = "/dev/shm";
 
-/// Runs the cases that the arguments select, and prints as cargo does, and what came of all points.
+/// What cases tell beyond whether they failed.
+#[derive(Debug, Clone, Copy)]
+pub struct Rows {
+    /// Writes to a file what this process has to tell.
+    pub write: fn(&Path),
+    /// Reads it back.
+    pub read: fn(&Path),
+    /// Prints all that was read.
+    pub print: fn(),
+}
+
+impl Rows {
+    /// Nothing.
+    pub const NONE: Self = Self { write: |_| (), read: |_| (), print: || () };
+}
+
+/// Runs the cases that the arguments select, and prints as cargo does, and what they had to tell.
 ///
 /// Those that come last in the list begin first.
-pub(crate) fn run(cases: &[Case]) -> ExitCode {
+///
+/// # Panics
+///
+/// If there can be no private world.
+pub fn run(cases: &[Case], tell: Rows) -> ExitCode {
     if let Some(rows) = env::var_os(ROWS) {
         let code = harness::run(cases);
-        report::write(Path::new(&rows));
+        (tell.write)(Path::new(&rows));
         return code;
     }
     let arguments: Vec<OsString> = env::args_os().skip(1).collect();
@@ -40,28 +58,29 @@ pub(crate) fn run(cases: &[Case]) -> ExitCode {
         return harness::run(cases);
     }
     // It takes privilege to have a process end with this one.
-    enter_private().unwrap();
+    enter_private().expect("there can be a private world");
     let names = selected(&arguments);
     let filtered_out = cases.len() - names.len();
-    run_all(&names, filtered_out).unwrap_or(ExitCode::FAILURE)
+    run_all(&names, filtered_out, tell).unwrap_or(ExitCode::FAILURE)
 }
 
 /// The names of the cases that the arguments select, as this program itself lists them.
 fn selected(arguments: &[OsString]) -> Vec<String> {
-    let listed = this_program().args(arguments).arg("--list").output().unwrap();
-    let text = String::from_utf8(listed.stdout).unwrap();
-    text.lines().map(|line| line.strip_suffix(": test").unwrap().to_owned()).collect()
+    let listed =
+        this_program().args(arguments).arg("--list").output().expect("this program can be started again");
+    let text = String::from_utf8_lossy(&listed.stdout);
+    text.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect()
 }
 
 fn this_program() -> Command {
-    Command::new(env::current_exe().unwrap())
+    Command::new(env::current_exe().expect("Linux tells every program where it is"))
 }
 
-fn run_all(names: &[String], filtered_out: usize) -> io::Result<ExitCode> {
+fn run_all(names: &[String], filtered_out: usize, rows_of: Rows) -> io::Result<ExitCode> {
     let started = Instant::now();
     let hands = 2 * thread::available_parallelism().map_or(1, NonZeroUsize::get);
     writeln!(io::stdout(), "\nrunning {} tests, {hands} at a time", names.len())?;
-    let place = TempDir::with_prefix_in("netloft-crash-", MEMORY)?;
+    let place = TempDir::with_prefix_in("netloft-test-", MEMORY)?;
     let waiting: Mutex<VecDeque<usize>> = Mutex::new((0..names.len()).rev().collect());
     let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
     let failed: Mutex<Vec<&str>> = Mutex::default();
@@ -81,10 +100,10 @@ fn run_all(names: &[String], filtered_out: usize) -> io::Result<ExitCode> {
         }
     });
     for index in 0..names.len() {
-        report::read(&rows(place.path(), index));
+        (rows_of.read)(&rows(place.path(), index));
     }
     let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
-    report::print();
+    (rows_of.print)();
     sum_up(names.len(), &failed, filtered_out, started)
 }
 
@@ -93,8 +112,9 @@ fn run_one(name: &str, index: usize, place: &Path) -> Output {
     let mut command = this_program();
     command.args(["--exact", name]).env(ROWS, rows(place, index)).env("TMPDIR", place);
     command.env("NETLOFT_BIN_DIR", bin_dir());
-    EnterOptions::new(&Netns::current().unwrap()).kill_with_parent().apply(&mut command);
-    command.output().unwrap()
+    let here = Netns::current().expect("every process is in a network namespace");
+    EnterOptions::new(&here).kill_with_parent().apply(&mut command);
+    command.output().expect("this program can be started again")
 }
 
 fn rows(place: &Path, index: usize) -> std::path::PathBuf {

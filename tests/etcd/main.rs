@@ -1,0 +1,67 @@
+//! The store in etcd, on real etcd: one node, and a cluster in namespaces that breaks. Runs as root and as an ordinary
+//! user.
+//!
+//! That the tests can fail was seen with bugs planted on purpose. Each is found:
+//!
+//! | planted bug | found by |
+//! |---|---|
+//! | the index of ids is not compared | `of_two_who_race_for_an_id_one_gets_it` |
+//! | an instance is put whatever it became | `of_two_amendments_of_what_both_saw_one_is_made` |
+//! | a refusal is answered without asking how far etcd is; so is a linearizable read | `every_promise_holds_whichever_server_is_asked` |
+//! | a command is answered before its change is published here | `a_store_in_etcd_conforms` |
+//! | a lost answer is taken for a refusal | `an_answer_that_is_lost_on_its_way_is_found_out` |
+//! | a watch from another server does not wait | `a_watch_goes_on_at_another_server_that_knows_more_or_less`, `a_server_cut_off_…` |
+//! | a server that is cut off goes on confirming sessions | `a_server_cut_off_serves_what_it_knew_and_ends_nothing` |
+//! | nobody counts the sessions of a server that is gone; a server that leaves says nothing | `the_sessions_of_a_server_that_leaves_live_on_at_another` |
+//! | after an outage sessions are not counted anew | `ten_seconds_without_etcd_end_no_session_whose_client_comes_back` |
+//! | after a compaction there is no `Reset`; there is one where nothing was missed; a revision may be missing | `what_was_compacted_meanwhile_is_a_reset` |
+//! | it is not checked that the history is the same | `an_old_copy_of_etcd_is_not_taken_for_the_history_that_was_followed` |
+//! | the endpoint that does not answer is asked again | `a_leader_that_stands_still_is_left_for_another` |
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking; only `#[test]` functions are exempt by themselves"
+)]
+
+mod cluster;
+mod conformance;
+mod faults;
+mod load;
+mod lossy;
+mod processes;
+mod servers;
+mod world;
+
+use std::process::ExitCode;
+
+use netloft_tests::harness::case;
+use netloft_tests::side_by_side::{Rows, run};
+
+fn main() -> ExitCode {
+    let cases = [
+        case(conformance::a_store_in_etcd_conforms),
+        case(conformance::a_store_in_etcd_conforms_over_restarts),
+        case(conformance::every_promise_holds_on_several_threads),
+        case(servers::every_promise_holds_whichever_server_is_asked),
+        case(servers::of_two_who_race_for_an_id_one_gets_it),
+        case(servers::of_two_amendments_of_what_both_saw_one_is_made),
+        case(servers::a_session_lives_where_it_is_renewed_and_ends_everywhere),
+        case(servers::the_sessions_of_a_server_that_leaves_live_on_at_another),
+        case(servers::a_watch_goes_on_at_another_server_that_knows_more_or_less),
+        case(faults::a_killed_leader_costs_an_election_and_nothing_else),
+        case(faults::a_leader_that_stands_still_is_left_for_another),
+        case(faults::a_member_cut_off_from_the_others_is_left_for_another),
+        case(faults::a_cable_that_comes_and_goes_loses_nothing),
+        case(faults::a_server_cut_off_serves_what_it_knew_and_ends_nothing),
+        case(faults::ten_seconds_without_etcd_end_no_session_whose_client_comes_back),
+        case(faults::all_of_etcd_down_under_load_loses_nothing_that_was_confirmed),
+        case(faults::what_was_compacted_meanwhile_is_a_reset),
+        case(faults::an_old_copy_of_etcd_is_not_taken_for_the_history_that_was_followed),
+        case(faults::what_ended_leaves_nothing_in_etcd),
+        case(faults::an_answer_that_is_lost_on_its_way_is_found_out),
+        case(processes::a_killed_server_costs_its_clients_a_connection_and_the_dead_their_registrations),
+        case(processes::without_etcd_a_stale_answer_tells_its_age_and_all_else_says_why_not),
+        case(faults::what_somebody_deletes_by_hand_is_noticed_and_told),
+    ];
+    run(&cases, Rows::NONE)
+}

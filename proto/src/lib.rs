@@ -23,6 +23,7 @@
 //! ```
 
 pub mod answer;
+pub mod codec;
 pub mod from_wire;
 pub mod to_wire;
 

@@ -1,7 +1,8 @@
 //! Calls over gRPC: how many, how they ended, how long until they were answered.
 
+use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -59,6 +60,16 @@ pub(crate) struct Calls {
     handled: Family<Outcome, Counter>,
     seconds: Family<Method, Histogram, fn() -> Histogram>,
     under_way: Gauge,
+    /// By paths, so that a call is counted without words being copied.
+    known: RwLock<HashMap<String, Arc<Known>>>,
+}
+
+/// A method that was called.
+#[derive(Debug)]
+struct Known {
+    method: String,
+    seconds: Histogram,
+    handled: [OnceLock<Counter>; CODES.len()],
 }
 
 impl Calls {
@@ -67,6 +78,7 @@ impl Calls {
             handled: Family::default(),
             seconds: Family::new_with_constructor(durations),
             under_way: Gauge::default(),
+            known: RwLock::default(),
         };
         let handled = "Calls by method and code; of a stream, how it began";
         registry.register("grpc_calls", handled, calls.handled.clone());
@@ -76,13 +88,27 @@ impl Calls {
         Arc::new(calls)
     }
 
-    fn answered(&self, path: &str, headers: &HeaderMap, began: Instant) {
-        let code = code(headers);
+    fn find(&self, path: &str) -> Option<Arc<Known>> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).get(path).cloned()
+    }
+
+    fn get_to_know(&self, path: &str, code: usize) -> Arc<Known> {
         // A method that does not exist is the caller's invention, of which there is no end.
-        let method = if code == UNIMPLEMENTED { "unknown" } else { path.trim_start_matches('/') };
-        let method = method.to_owned();
-        self.seconds.get_or_create(&Method { method: method.clone() }).observe(began.elapsed().as_secs_f64());
-        self.handled.get_or_create(&Outcome { method, code: CODES[code] }).inc();
+        let is_real = code != UNIMPLEMENTED;
+        let method = if is_real { path.trim_start_matches('/') } else { "unknown" }.to_owned();
+        let seconds = self.seconds.get_or_create_owned(&Method { method: method.clone() });
+        let known = Arc::new(Known { method, seconds, handled: Default::default() });
+        if is_real {
+            let mut all = self.known.write().unwrap_or_else(PoisonError::into_inner);
+            all.insert(path.to_owned(), Arc::clone(&known));
+        }
+        known
+    }
+
+    fn count(&self, known: &Known, code: usize, began: Instant) {
+        known.seconds.observe(began.elapsed().as_secs_f64());
+        let outcome = || Outcome { method: known.method.clone(), code: CODES[code] };
+        known.handled[code].get_or_init(|| self.handled.get_or_create_owned(&outcome())).inc();
     }
 }
 
@@ -142,12 +168,16 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let (path, began) = (request.uri().path().to_owned(), Instant::now());
+        let began = Instant::now();
+        let path = request.uri().path();
+        let known = self.calls.find(path).ok_or_else(|| path.to_owned());
         let under_way = UnderWay::begin(&self.calls);
         let answer = self.inner.call(request);
         Box::pin(async move {
             let answer = answer.await?;
-            under_way.0.answered(&path, answer.headers(), began);
+            let (calls, code) = (&under_way.0, code(answer.headers()));
+            let known = known.unwrap_or_else(|path| calls.get_to_know(&path, code));
+            calls.count(&known, code, began);
             Ok(answer)
         })
     }

@@ -27,6 +27,7 @@
 mod access;
 mod care;
 mod directory;
+mod dispatch;
 mod error;
 mod incoming;
 pub mod limits;
@@ -43,6 +44,7 @@ mod unsent;
 
 pub use access::{Access, AccessOptions, Audit, AuditOptions, AuditWriter};
 pub use directory::{run_directory, state_directory};
+pub use dispatch::AnyService;
 pub use error::Error;
 pub use listen::{Listener, SocketAccess};
 pub use peer::Peer;

@@ -4,9 +4,6 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body as AxumBody;
-use axum::response::IntoResponse;
-use axum::routing::Route;
 use netloft_checker::Checker;
 use netloft_proto::DESCRIPTORS;
 use netloft_proto::registry::v1::registry_server::{Registry, RegistryServer};
@@ -18,13 +15,13 @@ use tonic::body::Body;
 use tonic::codegen::{Service as HttpService, http};
 use tonic::server::NamedService;
 use tonic::service::interceptor::InterceptedService;
-use tonic::service::{Routes, RoutesBuilder};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tower::Layer;
 use tracing::{info, warn};
 
 use crate::access::{Access, Gate, Guard, sweep};
+use crate::dispatch::{AnyService, Services};
 use crate::incoming::{Door, incoming};
 use crate::limits::{self, ANSWER_LEN_MAX, REQUEST_LEN_MAX};
 use crate::phase::{Phase, Phases};
@@ -58,7 +55,7 @@ pub struct Server {
     access: Option<Access>,
     /// What is looked after, if access to it is controlled.
     swept: Option<Arc<dyn Store>>,
-    routes: RoutesBuilder,
+    services: Services,
     names: Vec<&'static str>,
     condition: Option<watch::Receiver<Condition>>,
     phase: watch::Sender<Phase>,
@@ -86,7 +83,7 @@ impl Server {
             options,
             access,
             swept: None,
-            routes: Routes::builder(),
+            services: Services::default(),
             names: Vec::new(),
             condition: None,
             phase,
@@ -144,7 +141,7 @@ impl Server {
         S::Future: Send + 'static,
     {
         self.names.push(S::NAME);
-        add_behind_gate(&mut self.routes, self.access.as_ref(), service);
+        add_behind_gate(&mut self.services, self.access.as_ref(), service);
         self
     }
 
@@ -153,13 +150,15 @@ impl Server {
     #[must_use]
     pub fn layer<L>(mut self, layer: L) -> Self
     where
-        L: Layer<Route> + Clone + Send + Sync + 'static,
-        L::Service: HttpService<http::Request<AxumBody>, Error = Infallible> + Clone + Send + Sync + 'static,
-        <L::Service as HttpService<http::Request<AxumBody>>>::Response: IntoResponse,
-        <L::Service as HttpService<http::Request<AxumBody>>>::Future: Send,
+        L: Layer<AnyService>,
+        L::Service: HttpService<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        <L::Service as HttpService<http::Request<Body>>>::Future: Send + 'static,
     {
-        let routes = std::mem::take(&mut self.routes).routes();
-        self.routes = RoutesBuilder::from(routes.into_axum_router().layer(layer));
+        self.services.layer(|service| AnyService::of(layer.layer(service)));
         self
     }
 
@@ -179,13 +178,13 @@ impl Server {
         listeners: Vec<Listener>,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), Error> {
-        let Self { options, access, swept, mut routes, mut names, condition, phase, phases } = self;
+        let Self { options, access, swept, mut services, mut names, condition, phase, phases } = self;
         let (health, health_service) = tonic_health::server::health_reporter();
         for name in &names {
             health.set_service_status(name, ServingStatus::Serving).await;
         }
-        routes.add_service(health_service);
-        add_reflection(&mut routes, access.as_ref(), &names);
+        add_behind_gate(&mut services, None, health_service);
+        add_reflection(&mut services, access.as_ref(), &names);
         names.extend(condition.is_some().then_some(CHANGES));
         let telling = tell_condition(condition, health.clone());
 
@@ -205,9 +204,7 @@ impl Server {
             stop_serving(health, &names).await;
             phase.send_replace(Phase::Draining);
         };
-        let serving = limits::server()
-            .add_routes(routes.routes())
-            .serve_with_incoming_shutdown(accepted, begin_shutdown);
+        let serving = limits::server().serve_with_incoming_shutdown(services, accepted, begin_shutdown);
         let drained = async {
             phases.draining().await;
             sleep(options.drain).await;
@@ -283,7 +280,7 @@ fn sized<T: Registry>(service: T) -> RegistryServer<T> {
 }
 
 /// Adds a service, behind the gate if there is one.
-fn add_behind_gate<S>(routes: &mut RoutesBuilder, access: Option<&Access>, service: S)
+fn add_behind_gate<S>(services: &mut Services, access: Option<&Access>, service: S)
 where
     S: HttpService<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
         + NamedService
@@ -293,17 +290,14 @@ where
         + 'static,
     S::Future: Send + 'static,
 {
-    match access {
-        Some(access) => {
-            routes.add_service(InterceptedService::new(service, Gate::new(access.clone())));
-        }
-        None => {
-            routes.add_service(service);
-        }
-    }
+    let service = match access {
+        Some(access) => AnyService::of(InterceptedService::new(service, Gate::new(access.clone()))),
+        None => AnyService::of(service),
+    };
+    services.add(S::NAME, service);
 }
 
-fn add_reflection(routes: &mut RoutesBuilder, access: Option<&Access>, names: &[&'static str]) {
+fn add_reflection(services: &mut Services, access: Option<&Access>, names: &[&'static str]) {
     let builder = || {
         let mut builder = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
@@ -316,7 +310,7 @@ fn add_reflection(routes: &mut RoutesBuilder, access: Option<&Access>, names: &[
     };
     let well_formed = "the descriptors were made by the compiler of the schema";
     let v1 = builder().with_service_name("grpc.reflection.v1.ServerReflection").build_v1();
-    add_behind_gate(routes, access, v1.expect(well_formed));
+    add_behind_gate(services, access, v1.expect(well_formed));
     let v1alpha = builder().with_service_name("grpc.reflection.v1alpha.ServerReflection").build_v1alpha();
-    add_behind_gate(routes, access, v1alpha.expect(well_formed));
+    add_behind_gate(services, access, v1alpha.expect(well_formed));
 }

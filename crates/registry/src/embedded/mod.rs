@@ -18,6 +18,7 @@ mod error;
 mod frame;
 mod gathering;
 mod image;
+mod inbox;
 mod ledger;
 mod replay;
 mod store;

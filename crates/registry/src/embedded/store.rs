@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -16,6 +15,7 @@ use super::clock::Clock;
 use super::disk::{Directory, Disk};
 use super::gathering::Gathering;
 use super::image::ImageJob;
+use super::inbox::{Inbox, Messages};
 use super::ledger::Layout;
 use super::writer::{Job, Shared, Writer};
 use super::{DiskFault, StorageError};
@@ -75,17 +75,9 @@ pub enum Condition {
 pub struct EmbeddedStore {
     shared: Arc<Shared>,
     clock: Arc<Clock>,
-    inbox: Sender<Message>,
+    inbox: Arc<Inbox>,
     places: Arc<Semaphore>,
     writer: Option<JoinHandle<()>>,
-}
-
-/// What the writer is told.
-enum Message {
-    Job(Box<Job>),
-    /// How the writing of an image ended.
-    Image(Result<u64, StorageError>),
-    Stop,
 }
 
 impl EmbeddedStore {
@@ -106,9 +98,9 @@ impl EmbeddedStore {
     /// If the opening thread does, which would be a bug.
     pub async fn open(directory: &Path, options: EmbeddedOptions) -> Result<Self, StorageError> {
         let directory = directory.to_owned();
-        let (inbox, messages) = mpsc::channel();
+        let (inbox, messages) = Inbox::new();
         let (opened, answer) = oneshot::channel();
-        let to_self = inbox.clone();
+        let to_self = Arc::clone(&inbox);
         let run = move || {
             let started = Instant::now();
             let writer = Directory::take(&directory).and_then(|disk| {
@@ -123,7 +115,7 @@ impl EmbeddedStore {
             let shared = Arc::clone(&writer.shared);
             let (revision, took) = (shared.feed.revision(), started.elapsed());
             info!(directory = %directory.display(), %revision, ?took, "store opened");
-            // A writer that nobody waits for is told to stop by the end of its inbox.
+            // If nobody waits for it any more, it is closed again.
             if opened.send(Ok((shared, Arc::clone(&clock)))).is_ok() {
                 let gathering = Gathering::default();
                 Loop { writer, clock, messages, gathering, to_self, imager: None }.run();
@@ -157,16 +149,16 @@ impl EmbeddedStore {
         let (answer, answered) = oneshot::channel();
         let job = Job { command, answer, _place: Some(place) };
         let gone = "an earlier panic ended the writer: the store refuses further work";
-        self.inbox.send(Message::Job(Box::new(job))).expect(gone);
+        self.inbox.hand_in(job);
         answered.await.expect(gone)
     }
 }
 
 impl Drop for EmbeddedStore {
     fn drop(&mut self) {
-        // Either fails only if the writer has panicked, which was told then.
-        let _ = self.inbox.send(Message::Stop);
+        self.inbox.stop();
         if let Some(writer) = self.writer.take() {
+            // Fails only if the writer has panicked, which was told then.
             let _ = writer.join();
         }
         self.shared.feed.close();
@@ -210,10 +202,10 @@ impl Store for EmbeddedStore {
 struct Loop {
     writer: Writer,
     clock: Arc<Clock>,
-    messages: Receiver<Message>,
+    messages: Messages,
     gathering: Gathering,
     /// For the thread that writes an image.
-    to_self: Sender<Message>,
+    to_self: Arc<Inbox>,
     /// The thread that writes an image.
     imager: Option<JoinHandle<()>>,
 }
@@ -227,13 +219,10 @@ impl Loop {
             if let Some(job) = self.writer.image_due() {
                 self.write_image(job);
             }
-            if let Some(message) = self.wait(waiting.is_empty()) {
-                is_stopping |= self.take(message, &mut waiting);
+            if waiting.is_empty() {
+                self.messages.wait(1, self.pause());
             }
-            while waiting.len() < JOBS_MAX {
-                let Ok(message) = self.messages.try_recv() else { break };
-                is_stopping |= self.take(message, &mut waiting);
-            }
+            is_stopping |= self.take(&mut waiting);
             is_stopping |= self.gather(&mut waiting);
             let (now, jobs) = (self.clock.now(self.writer.next_deadline()), waiting.len());
             let began = Instant::now();
@@ -249,59 +238,38 @@ impl Loop {
     fn gather(&mut self, waiting: &mut VecDeque<Job>) -> bool {
         let before = waiting.len();
         let Some(wait) = self.gathering.wait(before) else { return false };
-        let (began, mut is_stopping) = (Instant::now(), false);
-        while waiting.len() < wait.callers && !is_stopping {
-            let left = wait.limit.saturating_sub(began.elapsed());
-            let Ok(message) = self.messages.recv_timeout(left) else { break };
-            is_stopping = self.take(message, waiting);
-        }
+        self.messages.wait(wait.callers - before, Some(wait.limit));
+        let is_stopping = self.take(waiting);
         self.gathering.waited(before, waiting.len());
         is_stopping
     }
 
-    /// Waits for a message, until the next session ends or the clock is to be told the time, if there is nothing else
-    /// to do.
-    fn wait(&self, is_idle: bool) -> Option<Message> {
-        if !is_idle {
-            return self.messages.try_recv().ok();
-        }
+    /// How long to sleep if nothing is told: until the next session ends, or the clock is to be told the time.
+    fn pause(&self) -> Option<Duration> {
         let until = self.writer.next_deadline().map(|deadline| self.clock.until(deadline));
-        let pause = if self.writer.is_full() {
-            // Without any room the sessions that are overdue stay so.
-            Some(until.unwrap_or(ROOM_INTERVAL).clamp(ROOM_INTERVAL / 20, ROOM_INTERVAL))
-        } else {
-            until
-        };
-        match pause {
-            None => self.messages.recv().ok(),
-            Some(pause) => match self.messages.recv_timeout(pause) {
-                Ok(message) => Some(message),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => unreachable!("it has a sender itself"),
-            },
+        if !self.writer.is_full() {
+            return until;
         }
+        // Without any room the sessions that are overdue stay so.
+        Some(until.unwrap_or(ROOM_INTERVAL).clamp(ROOM_INTERVAL / 20, ROOM_INTERVAL))
     }
 
-    /// Takes a message in; answers whether it was to stop.
-    fn take(&mut self, message: Message, waiting: &mut VecDeque<Job>) -> bool {
-        match message {
-            Message::Job(job) => waiting.push_back(*job),
-            Message::Image(written) => {
-                self.writer.end_image(written);
-                if let Some(imager) = self.imager.take() {
-                    // It has told all it had to tell.
-                    let _ = imager.join();
-                }
+    /// Takes in what there is; answers whether the writer was told to stop.
+    fn take(&mut self, waiting: &mut VecDeque<Job>) -> bool {
+        let told = self.messages.take(waiting);
+        if let Some(written) = told.image {
+            self.writer.end_image(written);
+            if let Some(imager) = self.imager.take() {
+                // It has told all it had to tell.
+                let _ = imager.join();
             }
-            Message::Stop => return true,
         }
-        false
+        told.is_stopping
     }
 
     fn write_image(&mut self, job: ImageJob) {
-        let to_writer = self.to_self.clone();
-        // Fails only if the writer has ended, which then does not ask.
-        let run = move || drop(to_writer.send(Message::Image(job.run())));
+        let to_writer = Arc::clone(&self.to_self);
+        let run = move || to_writer.end_image(job.run());
         match thread::Builder::new().name("registry-image".into()).spawn(run) {
             Ok(thread) => self.imager = Some(thread),
             Err(source) => self.writer.end_image(Err(StorageError::Thread { source })),

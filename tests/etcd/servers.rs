@@ -7,7 +7,7 @@ use std::time::Duration;
 use netloft_registry::testing::{Churn, churn};
 use netloft_registry::{
     Applied, BoxFuture, Command, EXPIRY_DELAY_MAX, Error, Found, Services, Snapshot, Store, StoreOptions,
-    Watch,
+    Usage, Watch,
 };
 use netloft_types::{Instance, InstanceId, Query, ReadMode, Revision, SessionId, Update};
 use tokio::time::{Instant, sleep, timeout};
@@ -49,6 +49,10 @@ impl Store for Several {
 
     fn watch(&self, query: Query, from: Option<Revision>) -> Result<Watch, Error> {
         self.next().watch(query, from)
+    }
+
+    fn usage(&self) -> Usage {
+        self.next().usage()
     }
 }
 

@@ -178,6 +178,8 @@ pub(crate) enum LogFormat {
     Full,
     /// One short line each
     Compact,
+    /// One JSON object each
+    Json,
 }
 
 /// A value, or the word `none`, which is something else than not being set.

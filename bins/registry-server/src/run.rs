@@ -17,6 +17,11 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::level_filters::LevelFilter;
 use tracing::{info, warn};
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::layer;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::access::{self, Control};
 use crate::args::{Command, LogFormat, LogLevel, Transfer};
@@ -158,7 +163,7 @@ fn tell_manager(state: NotifyState<'_>) {
 }
 
 fn start_log(level: LogLevel, format: LogFormat) {
-    let level = match level {
+    let level_max = match level {
         LogLevel::Off => LevelFilter::OFF,
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
@@ -166,12 +171,15 @@ fn start_log(level: LogLevel, format: LogFormat) {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
-    let log = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(io::stderr)
-        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()));
-    match format {
-        LogFormat::Full => log.init(),
-        LogFormat::Compact => log.compact().init(),
-    }
+    // Others tell of every frame at debug.
+    let others = if level == LogLevel::Debug { LevelFilter::INFO } else { level_max };
+    let ours = ["netloft", env!("CARGO_CRATE_NAME")].map(|crates| (crates, level_max));
+    let log = layer().with_writer(io::stderr).with_ansi(io::IsTerminal::is_terminal(&io::stderr()));
+    let log = match format {
+        LogFormat::Full => log.boxed(),
+        LogFormat::Compact => log.compact().boxed(),
+        LogFormat::Json => log.json().flatten_event(true).with_span_list(false).boxed(),
+    };
+    let filter = Targets::new().with_default(others).with_targets(ours);
+    tracing_subscriber::registry().with(log.with_filter(filter)).init();
 }

@@ -10,7 +10,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use netloft_checker::Checker;
 use netloft_registry::embedded::Condition;
-use netloft_registry::{ServiceSummary, Services, Store};
+use netloft_registry::{ServiceSummary, Services, Store, Usage};
 use netloft_types::ReadMode;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -48,6 +48,11 @@ struct Health {
     health: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Limit {
+    limit: &'static str,
+}
+
 /// What is registered.
 #[derive(Debug, Default)]
 struct Contents {
@@ -56,6 +61,9 @@ struct Contents {
     services: Gauge,
     usable: Gauge,
     instances: Family<Health, Gauge>,
+    sessions: Gauge,
+    watchers: Gauge,
+    limits: Family<Limit, Gauge>,
 }
 
 /// How checking goes.
@@ -134,6 +142,7 @@ impl Metrics {
         if let Ok(services) = store.services(ReadMode::Stale).await {
             contents.refresh(&services);
         }
+        contents.compare(&store.usage());
         if let Some((checker, checks)) = checks {
             checks.refresh(checker);
         }
@@ -187,6 +196,9 @@ impl Contents {
         registry.register("instances", "Instances by health", contents.instances.clone());
         let usable = "Instances that an ordinary lookup finds";
         registry.register("usable_instances", usable, contents.usable.clone());
+        registry.register("sessions", "Open sessions", contents.sessions.clone());
+        registry.register("watchers", "Watches", contents.watchers.clone());
+        registry.register("limit", "How many there may be", contents.limits.clone());
         contents
     }
 
@@ -200,6 +212,20 @@ impl Contents {
         of("passing").set(sum(|one| one.passing));
         of("warning").set(sum(|one| one.instances - one.passing - one.critical));
         of("critical").set(sum(|one| one.critical));
+    }
+
+    fn compare(&self, usage: &Usage) {
+        self.sessions.set(number(usage.sessions));
+        self.watchers.set(number(usage.watchers));
+        let limits = &usage.limits;
+        for (limit, max) in [
+            ("sessions", limits.sessions_max),
+            ("instances", limits.instances_max),
+            ("instances_per_session", limits.instances_per_session_max),
+            ("watchers", usage.watchers_max),
+        ] {
+            self.limits.get_or_create_owned(&Limit { limit }).set(number(max));
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use netloft_registry::{Applied, BoxFuture, Command, Error, Found, Services, Snapshot, Store, Watch};
+use netloft_registry::{Applied, BoxFuture, Command, Error, Found, Services, Snapshot, Store, Usage, Watch};
 use netloft_types::{InstanceId, Query, ReadMode, Revision};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -100,5 +100,9 @@ impl Store for ObservedStore {
         let watch = self.inner.watch(query, from)?;
         self.watches.inc();
         Ok(watch)
+    }
+
+    fn usage(&self) -> Usage {
+        self.inner.usage()
     }
 }

@@ -6,7 +6,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use netloft_registry::embedded::Condition;
-use netloft_registry::{Applied, BoxFuture, Command, Error, Feed, Found, Services, Snapshot, Store, Watch};
+use netloft_registry::{
+    Applied, BoxFuture, Command, Error, Feed, Found, Services, Snapshot, Store, Usage, Watch,
+};
 use netloft_types::{InstanceId, Query, ReadMode, Revision};
 use rand::RngExt as _;
 use tokio::runtime::{Builder, Handle};
@@ -142,6 +144,10 @@ impl Store for EtcdStore {
             let age = self.known(mode).await?;
             Ok(Services { age, ..self.shared.feed.services() })
         })
+    }
+
+    fn usage(&self) -> Usage {
+        self.shared.feed.usage(self.shared.cache().state())
     }
 
     fn watch(&self, query: Query, from: Option<Revision>) -> Result<Watch, Error> {

@@ -51,5 +51,6 @@ pub use memory::MemoryStore;
 pub use state::{Effect, Expired, Limits, State, Unfit};
 pub use store::{
     Applied, BoxFuture, EXPIRY_DELAY_MAX, Found, ServiceSummary, Services, Snapshot, Store, StoreOptions,
+    Usage,
 };
 pub use watch::{Feed, FeedOptions, Watch};

@@ -12,7 +12,8 @@ use tokio::time::{Instant, timeout_at};
 use tracing::info;
 
 use crate::{
-    Applied, BoxFuture, Command, Error, Feed, Found, Services, Snapshot, State, Store, StoreOptions, Watch,
+    Applied, BoxFuture, Command, Error, Feed, Found, Services, Snapshot, State, Store, StoreOptions, Usage,
+    Watch,
 };
 
 /// A store whose registrations live as long as the process: for tests, for one host, and for whoever prefers
@@ -106,6 +107,10 @@ impl Store for MemoryStore {
 
     fn watch(&self, query: Query, from: Option<Revision>) -> Result<Watch, Error> {
         self.shared.feed.watch(query, from)
+    }
+
+    fn usage(&self) -> Usage {
+        self.shared.feed.usage(&self.shared.lock().state)
     }
 }
 

@@ -99,6 +99,21 @@ impl State {
         self.revision
     }
 
+    /// How many sessions are open.
+    pub fn sessions_len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// How many instances are registered.
+    pub fn instances_len(&self) -> usize {
+        self.instances.len()
+    }
+
+    /// How much may be registered.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
     /// When the next session expires, if none is renewed until then.
     pub fn next_deadline(&self) -> Option<Duration> {
         self.deadlines.first().map(|(deadline, _)| *deadline)

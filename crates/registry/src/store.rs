@@ -58,6 +58,24 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// [`Error::Exhausted`] if there are too many watches.
     fn watch(&self, query: Query, from: Option<Revision>) -> Result<Watch, Error>;
+
+    /// How much of what may be there is there.
+    fn usage(&self) -> Usage;
+}
+
+/// What a store holds, beside its limits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Usage {
+    /// Open sessions.
+    pub sessions: usize,
+    /// Registered instances.
+    pub instances: usize,
+    /// Watches.
+    pub watchers: usize,
+    /// How many sessions and instances there may be.
+    pub limits: Limits,
+    /// How many watches.
+    pub watchers_max: usize,
 }
 
 /// The answer to a command that was carried out.

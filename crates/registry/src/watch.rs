@@ -21,7 +21,7 @@ use netloft_types::{
 use tokio::sync::Notify;
 
 use crate::view::View;
-use crate::{Change, Closed, Error, Found, ServiceSummary, Services, Snapshot};
+use crate::{Change, Closed, Error, Found, ServiceSummary, Services, Snapshot, State, Usage};
 
 /// How much a feed remembers, and for how many.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,6 +139,17 @@ impl Feed {
         };
         let all = lists.into_iter().map(|(name, list)| summarize(name, &list)).collect();
         Services { at, all, age: Duration::ZERO }
+    }
+
+    /// How much of what `state` may hold, and of the watches there may be here, is there.
+    pub fn usage(&self, state: &State) -> Usage {
+        Usage {
+            sessions: state.sessions_len(),
+            instances: state.instances_len(),
+            watchers: self.read().watchers,
+            limits: state.limits().clone(),
+            watchers_max: self.watchers_max,
+        }
     }
 
     /// Watches what `query` selects; see [`Store::watch`](crate::Store::watch).

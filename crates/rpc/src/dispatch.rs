@@ -13,7 +13,9 @@ use tonic::body::Body;
 use tonic::codegen::{Body as HttpBody, Bytes, Service, StdError, http};
 use tower::ServiceExt as _;
 
-type Answer = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
+use crate::trace::traced;
+
+pub(crate) type Answer = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
 
 /// A service of some type. A cheap handle, to be cloned.
 #[derive(Clone)]
@@ -101,7 +103,7 @@ impl Service<http::Request<Body>> for Services {
 
     fn call(&mut self, request: http::Request<Body>) -> Answer {
         match self.find(request.uri().path()) {
-            Some(service) => service.0.call(request),
+            Some(service) => traced(request, |request| service.0.call(request)),
             None => Box::pin(async { Ok(Status::unimplemented("there is no such service").into_http()) }),
         }
     }

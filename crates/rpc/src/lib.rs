@@ -40,6 +40,7 @@ mod signal;
 pub mod status;
 mod stream;
 mod tls;
+mod trace;
 mod unsent;
 
 pub use access::{Access, AccessOptions, Audit, AuditOptions, AuditWriter};

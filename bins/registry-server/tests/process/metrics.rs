@@ -8,9 +8,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use netloft_client::{Client, RegisterOptions};
+use netloft_proto::registry::v1 as wire;
+use netloft_proto::registry::v1::registry_client::RegistryClient;
 use netloft_types::{Health, Instance, Query};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
+use tokio::task::spawn_blocking;
+use tonic::{Code, Request};
 
 use crate::server::{MEMORY, Server, instance};
 
@@ -44,6 +48,7 @@ async fn prometheus_is_told_what_there_is_and_what_happened() {
         registrations.push(client.register(one, RegisterOptions::default()).await.unwrap());
     }
     assert_eq!(client.resolve(&Query::service("api".parse().unwrap())).await.unwrap().instances.len(), 1);
+    let _watch = client.watch(&Query::everything(), None).await.unwrap();
     assert!(client.examine(&"nobody".parse().unwrap()).await.is_err());
 
     let (head, text) = get(&address, "/metrics");
@@ -53,6 +58,10 @@ async fn prometheus_is_told_what_there_is_and_what_happened() {
     assert_eq!(value(&text, "netloft_registry_services "), "1");
     assert_eq!(value(&text, "netloft_registry_usable_instances "), "1");
     assert_eq!(value(&text, "netloft_registry_instances{health=\"critical\"} "), "1");
+    // Whoever runs the checks watches, too.
+    let (sessions, watchers) = ("netloft_registry_sessions ", "netloft_registry_watchers ");
+    assert_eq!((value(&text, sessions), value(&text, watchers)), ("1", "2"));
+    assert_eq!(value(&text, "netloft_registry_limit{limit=\"sessions\"} "), "65536");
     let registered = "netloft_registry_commands_total{command=\"register\",outcome=\"done\"} ";
     assert_eq!(value(&text, registered), "2");
     let call = |method: &str, code: &str| {
@@ -69,6 +78,36 @@ async fn prometheus_is_told_what_there_is_and_what_happened() {
     assert!(get(&address, "/").0.starts_with("HTTP/1.1 404"));
     drop(registrations);
     assert_eq!(server.stop(Signal::SIGTERM).0, Some(0));
+}
+
+#[tokio::test]
+async fn the_log_tells_of_each_call_at_debug_which_trace_it_belongs_to() {
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    for (level, is_told) in [("debug", true), ("info", false)] {
+        let log = ["--listen", "127.0.0.1:0", "--unix", "none", "--log", level, "--log-format", "json"];
+        let mut server = Server::start(&log, &[MEMORY]);
+        let target = format!("http://{}", server.next_address());
+        let mut client = RegistryClient::connect(target).await.unwrap();
+        let mut request =
+            Request::new(wire::GetRequest { instance_id: "nobody".into(), ..Default::default() });
+        let header = format!("00-{trace}-00f067aa0ba902b7-01");
+        request.metadata_mut().insert("traceparent", header.parse().unwrap());
+        assert_eq!(client.get(request).await.unwrap_err().code(), Code::NotFound);
+        drop(client);
+        // Elsewhere, so that the connection can be closed meanwhile.
+        let (_, log) = spawn_blocking(move || server.stop(Signal::SIGTERM)).await.unwrap();
+        let lines: Vec<serde_json::Value> =
+            log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let answered: Vec<_> = lines.iter().filter(|line| line["message"] == "answered").collect();
+        assert_eq!(answered.len(), usize::from(is_told), "{log}");
+        for line in answered {
+            let span = &line["span"];
+            assert_eq!((&line["code"], &span["trace"]), (&"5".into(), &trace.into()), "{line}");
+            assert_eq!(span["method"], "netloft.registry.v1.Registry/Get");
+            assert!(span["peer"].as_str().unwrap().starts_with("127.0.0.1:"), "{line}");
+        }
+        assert!(lines.iter().all(|line| line["level"] != "DEBUG" || is_told), "{log}");
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use netloft_registry::{
     Applied, BoxFuture, Command, Error, Feed, FeedOptions, Found, Services, Snapshot, State, Store,
-    StoreOptions, Watch,
+    StoreOptions, Usage, Watch,
 };
 use netloft_types::{InstanceId, Query, ReadMode, Revision};
 use redb::{Database, TableDefinition};
@@ -120,5 +120,9 @@ impl Store for Grouped {
 
     fn watch(&self, query: Query, from: Option<Revision>) -> Result<Watch, Error> {
         self.feed.watch(query, from)
+    }
+
+    fn usage(&self) -> Usage {
+        unreachable!("only registrations are measured")
     }
 }

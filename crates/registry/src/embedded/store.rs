@@ -20,7 +20,9 @@ use super::ledger::Layout;
 use super::writer::{Job, Shared, Writer};
 use super::{DiskFault, StorageError};
 use crate::memory::first_revision;
-use crate::{Applied, BoxFuture, Command, Error, Found, Services, Snapshot, Store, StoreOptions, Watch};
+use crate::{
+    Applied, BoxFuture, Command, Error, Found, Services, Snapshot, Store, StoreOptions, Usage, Watch,
+};
 
 /// Commands that wait for the writer; more wait to hand theirs in. It is some frames full of them.
 const JOBS_MAX: usize = 4_096;
@@ -195,6 +197,10 @@ impl Store for EmbeddedStore {
 
     fn watch(&self, query: Query, from: Option<Revision>) -> Result<Watch, Error> {
         self.shared.feed.watch(query, from)
+    }
+
+    fn usage(&self) -> Usage {
+        self.shared.feed.usage(&self.shared.state())
     }
 }
 

@@ -245,7 +245,7 @@ fn watch_in_a_thread(target: Target) -> mpsc::Receiver<(Instant, Update)> {
     let (tell, told) = mpsc::channel();
     thread::spawn(move || {
         block_on(async {
-            let mut watch = Client::connect(target).watch(&Query::everything(), None).await.unwrap();
+            let mut watch = Client::connect(target.into()).watch(&Query::everything(), None).await.unwrap();
             // It ends with the agent.
             while let Ok(batch) = watch.next().await {
                 let now = Instant::now();

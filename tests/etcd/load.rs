@@ -60,6 +60,8 @@ pub(crate) async fn under_load(
 ) -> Report {
     let shared = Arc::new(Shared::default());
     let mut watchers = JoinSet::new();
+    // What went before, at other servers, is none of the observer's.
+    observer.list(&Query::everything(), ReadMode::Linearizable).await.unwrap();
     let observing = tokio::spawn(Watcher::begin(&observer, Query::everything()).await.run());
     for server in servers {
         for query in [Query::everything(), Query::service("s0".parse().unwrap())] {

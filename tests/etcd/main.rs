@@ -16,6 +16,11 @@
 //! | after an outage sessions are not counted anew | `ten_seconds_without_etcd_end_no_session_whose_client_comes_back` |
 //! | after a compaction there is no `Reset`; there is one where nothing was missed; a revision may be missing | `what_was_compacted_meanwhile_is_a_reset` |
 //! | it is not checked that the history is the same | `an_old_copy_of_etcd_is_not_taken_for_the_history_that_was_followed` |
+//! | every server runs every check | `of_several_servers_one_probes_and_when_it_is_killed_another` |
+//! | a heartbeat takes nothing over | `a_ttl_check_is_kept_wherever_its_heartbeats_go_and_fails_without_them` |
+//! | after an outage checks do not begin anew | `without_etcd_for_a_while_nothing_becomes_critical_that_could_not_be_heard` |
+//! | a token that does not count any more is used again | `with_a_password_it_goes_on_when_tokens_are_forgotten_and_passwords_change` |
+//! | the watches of a client stay where its calls are not answered; a client asks again who did not answer | `a_server_that_stands_still_is_left_for_the_other` |
 //! | the endpoint that does not answer is asked again | `a_leader_that_stands_still_is_left_for_another` |
 
 #![expect(
@@ -23,9 +28,12 @@
     reason = "a test fails by panicking; only `#[test]` functions are exempt by themselves"
 )]
 
+mod checks;
+mod clients;
 mod cluster;
 mod conformance;
 mod faults;
+mod guarded;
 mod load;
 mod lossy;
 mod processes;
@@ -61,6 +69,17 @@ fn main() -> ExitCode {
         case(faults::an_answer_that_is_lost_on_its_way_is_found_out),
         case(processes::a_killed_server_costs_its_clients_a_connection_and_the_dead_their_registrations),
         case(processes::without_etcd_a_stale_answer_tells_its_age_and_all_else_says_why_not),
+        case(checks::of_several_servers_one_probes_and_when_it_is_killed_another),
+        case(checks::a_ttl_check_is_kept_wherever_its_heartbeats_go_and_fails_without_them),
+        case(checks::without_etcd_for_a_while_nothing_becomes_critical_that_could_not_be_heard),
+        case(guarded::over_tls_both_prove_who_they_are_and_the_registry_is_as_ever),
+        case(guarded::neither_believes_whom_another_authority_certified),
+        case(guarded::a_file_of_no_use_is_named_with_its_flag),
+        case(guarded::with_a_password_it_goes_on_when_tokens_are_forgotten_and_passwords_change),
+        case(guarded::who_may_not_come_in_is_told_so_at_once),
+        case(clients::a_client_of_several_servers_outlives_the_one_it_uses),
+        case(clients::a_server_that_stands_still_is_left_for_the_other),
+        case(clients::the_command_line_takes_all_servers_and_finds_the_one_that_is_there),
         case(faults::what_somebody_deletes_by_hand_is_noticed_and_told),
     ];
     run(&cases, Rows::NONE)

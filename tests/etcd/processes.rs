@@ -17,20 +17,21 @@ use crate::cluster::Cluster;
 use crate::world::block_on;
 
 const TTL: Duration = Duration::from_secs(2);
-const LEASE: Duration = Duration::from_secs(2);
-const GRACE: Duration = Duration::from_secs(1);
+pub(crate) const LEASE: Duration = Duration::from_secs(2);
+pub(crate) const GRACE: Duration = Duration::from_secs(1);
 
-struct Process {
-    process: Running,
-    target: String,
+pub(crate) struct Process {
+    pub(crate) process: Running,
+    pub(crate) target: String,
 }
 
 impl Process {
-    fn start(cluster: &Cluster) -> Self {
+    pub(crate) fn start(cluster: &Cluster) -> Self {
         let mut command = Command::new(ours("registry-server"));
         command.args(["--listen", "127.0.0.1:0", "--unix", "none", "--store", "etcd"]);
         command.args(["--etcd-endpoint", &cluster.endpoints().join(",")]);
         command.args(["--etcd-lease-s", &LEASE.as_secs().to_string()]);
+        command.args(["--check-allow", "127.0.0.0/8"]);
         command.args(["--grace-ms", &GRACE.as_millis().to_string()]);
         let mut process = Running::spawn(command);
         let line = process.line("listening on ");
@@ -39,7 +40,7 @@ impl Process {
     }
 
     /// A client of it, as a program in any language has it.
-    async fn client(&self) -> RegistryClient<Channel> {
+    pub(crate) async fn client(&self) -> RegistryClient<Channel> {
         RegistryClient::connect(self.target.clone()).await.unwrap()
     }
 
@@ -113,7 +114,7 @@ pub(crate) fn without_etcd_a_stale_answer_tells_its_age_and_all_else_says_why_no
     server.process.stop().success();
 }
 
-async fn open(client: &mut RegistryClient<Channel>, ttl: Duration) -> String {
+pub(crate) async fn open(client: &mut RegistryClient<Channel>, ttl: Duration) -> String {
     let ttl_ms = u64::try_from(ttl.as_millis()).unwrap();
     client.open_session(wire::OpenSessionRequest { ttl_ms }).await.unwrap().into_inner().session_id
 }
@@ -131,7 +132,7 @@ async fn register(client: &mut RegistryClient<Channel>, session: &str, id: &str)
 }
 
 /// Renews a session; its time to live, zero if there is no such session.
-async fn renew(client: &mut RegistryClient<Channel>, session: &str) -> Duration {
+pub(crate) async fn renew(client: &mut RegistryClient<Channel>, session: &str) -> Duration {
     let request = wire::KeepAliveRequest { session_id: session.to_owned() };
     let answers = client.keep_alive(tokio_stream::once(request)).await.unwrap();
     let answer = answers.into_inner().message().await.unwrap().unwrap();

@@ -40,7 +40,13 @@ impl Node {
 pub(crate) async fn open(endpoints: &[String], prefix: &str, store: StoreOptions) -> EtcdStore {
     // A grace would hide what becomes of the time to live.
     let lease_ttl = Duration::from_secs(2);
-    let options = EtcdOptions { store, prefix: prefix.to_owned(), grace: Duration::ZERO, lease_ttl };
+    let options = EtcdOptions {
+        store,
+        prefix: prefix.to_owned(),
+        grace: Duration::ZERO,
+        lease_ttl,
+        ..EtcdOptions::default()
+    };
     EtcdStore::open(endpoints, options).await.unwrap()
 }
 

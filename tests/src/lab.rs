@@ -171,7 +171,7 @@ impl Lab {
 
     /// A client of the registry that the agent embeds. Must be called within a tokio runtime.
     pub fn registry_client(&self) -> Client {
-        Client::connect(self.agent_target())
+        Client::connect(self.agent_target().into())
     }
 
     /// Takes away what an agent leaves that is killed: the mounts of its namespaces, and its links.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use netloft_client::Target;
+use netloft_client::{Target, Targets};
 use netloft_types::{
     InstanceId, InterfaceName, Mtu, NetworkName, Port, Query, ReadMode, ReadyCount, Reason, SandboxName,
     ServiceName, Subnet, Tag,
@@ -35,10 +35,10 @@ pub(crate) struct Common {
     /// user's agent]
     #[arg(long, global = true, env = "NETLOFT_AGENT", value_name = "TARGET")]
     pub(crate) agent: Option<Target>,
-    /// Where the registry listens, as in `https://registry.example:7400` or `unix:///PATH` [default: the agent, which
-    /// embeds one]
+    /// Where the registry listens, as in `https://registry.example:7400` or `unix:///PATH`; of several servers, all of
+    /// them, separated by commas [default: the agent, which embeds one]
     #[arg(long, global = true, env = "NETLOFT_REGISTRY", value_name = "TARGET")]
-    pub(crate) registry: Option<Target>,
+    pub(crate) registry: Option<Targets>,
     #[command(flatten)]
     pub(crate) credentials: CredentialOptions,
     /// Print JSON instead of tables.

@@ -83,7 +83,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
 fn options(settings: Settings) -> anyhow::Result<AgentOptions> {
     let is_private = private::is_private();
     let registry = match settings.registry {
-        Some(target) => {
+        Some(targets) => {
             let credentials = Credentials {
                 token: settings.registry_token_file.map(TokenSource::File),
                 tls_ca: settings.registry_tls_ca,
@@ -94,7 +94,7 @@ fn options(settings: Settings) -> anyhow::Result<AgentOptions> {
                 },
             };
             let options = ClientOptions { credentials, ..ClientOptions::default() };
-            Registry::Remote(Client::connect_with(target, &options))
+            Registry::Remote(Client::connect_with(&targets, &options))
         }
         None => Registry::embedded(),
     };

@@ -29,7 +29,6 @@ impl AgentOptions {
 }
 
 /// Where instances are registered.
-#[expect(clippy::large_enum_variant, reason = "one is made in the life of an agent")]
 pub enum Registry {
     /// In this process.
     Embedded(Arc<dyn Store>),

@@ -19,7 +19,6 @@ use crate::error::RegistrarError;
 const ANNOUNCE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Announces instances, keeps them as their checks find them, and takes them back.
-#[expect(clippy::large_enum_variant, reason = "one is made in the life of an agent")]
 pub(crate) enum Registrar {
     /// The registry lives in this process, and so do its checks.
     Embedded(Desk),

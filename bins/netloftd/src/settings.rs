@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use anyhow::Context as _;
 use clap::{Args, Parser};
-use netloft_client::Target;
+use netloft_client::Targets;
 use netloft_types::Subnet;
 use netloftd::HostName;
 use serde::{Deserialize, Deserializer};
@@ -30,10 +30,11 @@ pub(crate) struct Settings {
     /// netloft/netloftd.sock in `$XDG_RUNTIME_DIR`]
     #[arg(long, env = "NETLOFTD_SOCKET", value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
-    /// A registry elsewhere, as in `https://registry.example:7400` [default: one in this process]
+    /// A registry elsewhere, as in `https://registry.example:7400`; of several servers, all of them, separated by commas
+    /// [default: one in this process]
     #[arg(long, env = "NETLOFTD_REGISTRY", value_name = "TARGET")]
     #[serde(deserialize_with = "parsed")]
-    pub(crate) registry: Option<Target>,
+    pub(crate) registry: Option<Targets>,
     /// A file with the token that the registry elsewhere knows this host by; read again when it changes
     #[arg(long, env = "NETLOFTD_REGISTRY_TOKEN_FILE", value_name = "FILE")]
     pub(crate) registry_token_file: Option<PathBuf>,

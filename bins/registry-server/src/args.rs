@@ -84,6 +84,21 @@ pub(crate) struct Options {
     /// How long the other servers wait for one that is gone, in whole seconds [default: 6]
     #[arg(long, env = "NETLOFT_REGISTRY_ETCD_LEASE_S", value_name = "NUMBER")]
     pub(crate) etcd_lease_s: Option<NonZeroU64>,
+    /// The certificate of the authority of etcd, in PEM, for https endpoints; no other is believed
+    #[arg(long, env = "NETLOFT_REGISTRY_ETCD_CA", value_name = "FILE")]
+    pub(crate) etcd_ca: Option<PathBuf>,
+    /// The certificate to show etcd, with those above it, in PEM
+    #[arg(long, env = "NETLOFT_REGISTRY_ETCD_CERT", value_name = "FILE")]
+    pub(crate) etcd_cert: Option<PathBuf>,
+    /// The key of that, in PEM
+    #[arg(long, env = "NETLOFT_REGISTRY_ETCD_KEY", value_name = "FILE")]
+    pub(crate) etcd_key: Option<PathBuf>,
+    /// Who this server is to etcd, where its authentication is enabled
+    #[arg(long, env = "NETLOFT_REGISTRY_ETCD_USER", value_name = "NAME")]
+    pub(crate) etcd_user: Option<String>,
+    /// The file that holds the password of that user and nothing else
+    #[arg(long, env = "NETLOFT_REGISTRY_ETCD_PASSWORD_FILE", value_name = "FILE")]
+    pub(crate) etcd_password_file: Option<PathBuf>,
     /// How much longer than its time to live, in milliseconds, a session lives if nobody renews it after a restart of
     /// the embedded store, or after its server of several was gone [default: 5000]
     #[arg(long, env = "NETLOFT_REGISTRY_GRACE_MS", value_name = "NUMBER")]
@@ -224,6 +239,11 @@ impl Options {
             etcd_endpoint: self.etcd_endpoint.or(other.etcd_endpoint),
             etcd_prefix: self.etcd_prefix.or(other.etcd_prefix),
             etcd_lease_s: self.etcd_lease_s.or(other.etcd_lease_s),
+            etcd_ca: self.etcd_ca.or(other.etcd_ca),
+            etcd_cert: self.etcd_cert.or(other.etcd_cert),
+            etcd_key: self.etcd_key.or(other.etcd_key),
+            etcd_user: self.etcd_user.or(other.etcd_user),
+            etcd_password_file: self.etcd_password_file.or(other.etcd_password_file),
             grace_ms: self.grace_ms.or(other.grace_ms),
             sessions_max: self.sessions_max.or(other.sessions_max),
             instances_max: self.instances_max.or(other.instances_max),
@@ -282,6 +302,11 @@ mod tests {
             etcd-endpoint = ["http://192.0.2.1:2379"]
             etcd-prefix = "/blue/"
             etcd-lease-s = 3
+            etcd-ca = "/tmp/ca.pem"
+            etcd-cert = "/tmp/cert.pem"
+            etcd-key = "/tmp/key.pem"
+            etcd-user = "netloft"
+            etcd-password-file = "/tmp/password"
             grace-ms = 0
             sessions-max = 1
             instances-max = 2
@@ -310,6 +335,11 @@ mod tests {
             etcd_endpoint: Some(vec!["http://192.0.2.1:2379".to_owned()]),
             etcd_prefix: Some("/blue/".to_owned()),
             etcd_lease_s: NonZeroU64::new(3),
+            etcd_ca: Some("/tmp/ca.pem".into()),
+            etcd_cert: Some("/tmp/cert.pem".into()),
+            etcd_key: Some("/tmp/key.pem".into()),
+            etcd_user: Some("netloft".to_owned()),
+            etcd_password_file: Some("/tmp/password".into()),
             grace_ms: Some(0),
             sessions_max: Some(1),
             instances_max: Some(2),

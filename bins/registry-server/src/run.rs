@@ -117,7 +117,8 @@ async fn open_store(
             Ok((Arc::new(store), Some(condition)))
         }
         StoreSettings::Etcd { endpoints, options } => {
-            let store = EtcdStore::open(endpoints, options.clone()).await?;
+            let opened = EtcdStore::open(endpoints, options.clone()).await;
+            let store = opened.map_err(|error| settings::naming_flag(error, options))?;
             let condition = store.condition();
             Ok((Arc::new(store), Some(condition)))
         }

@@ -1,5 +1,7 @@
 //! What the server does, once everything that can be set is.
 
+mod etcd;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,6 +13,7 @@ use netloft_registry_etcd::EtcdOptions;
 use netloft_rpc::ServerOptions;
 use netloft_types::Subnet;
 
+pub(crate) use self::etcd::naming_flag;
 use crate::access::AccessSettings;
 use crate::args::{LogFormat, LogLevel, Options, OrNone, StoreKind};
 
@@ -135,8 +138,10 @@ fn store(options: &Options) -> anyhow::Result<StoreSettings> {
     };
     let grace = options.grace_ms.map(Duration::from_millis);
     let kind = options.store.unwrap_or_default();
-    if kind != StoreKind::Etcd && options.etcd_endpoint.is_some() {
-        bail!("--etcd-endpoint is for --store etcd, and the store is another one");
+    if kind != StoreKind::Etcd
+        && let Some(flag) = etcd::first_flag(options)
+    {
+        bail!("{flag} is for --store etcd, and the store is another one");
     }
     Ok(match kind {
         StoreKind::Memory => StoreSettings::Memory(store),
@@ -154,6 +159,8 @@ fn store(options: &Options) -> anyhow::Result<StoreSettings> {
                     prefix: options.etcd_prefix.clone().unwrap_or(etcd.prefix),
                     lease_ttl: options.etcd_lease_s.map_or(etcd.lease_ttl, |s| Duration::from_secs(s.get())),
                     grace: grace.unwrap_or(etcd.grace),
+                    tls: etcd::tls(options)?,
+                    user: etcd::user(options)?,
                 },
             }
         }

@@ -10,8 +10,10 @@ use netloft_health::{
     Action, Amendment, Cause, HeartbeatError, Monitor, MonitorOptions, Observation, Probe, Refusal, Setback,
     Stats,
 };
-use netloft_registry::{Closed, Command, Error, Store, Watch};
-use netloft_types::{CheckName, CheckReport, Instance, InstanceId, Query, ServiceName};
+use netloft_registry::{Charge, Closed, Command, Error, Handover, Store, Watch};
+use netloft_types::{
+    CheckName, CheckReport, Instance, InstanceId, Instances, Query, ReadMode, ServiceName, Update,
+};
 use tokio::sync::Notify;
 use tokio::task::{self, JoinError, JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -52,7 +54,7 @@ impl Drop for Task {
 }
 
 impl Checker {
-    /// Starts to look after the instances of `store`. It ends with the store.
+    /// Starts to look after the instances of `store` that are in its [charge](Store::charge). It ends with the store.
     ///
     /// # Panics
     ///
@@ -62,8 +64,13 @@ impl Checker {
         monitor.own_addresses(addresses::of_this_host());
         let shared =
             Arc::new(Shared { monitor: Mutex::new(monitor), origin: Instant::now(), news: Notify::new() });
-        let hands =
-            Hands { shared: Arc::clone(&shared), store, work: JoinSet::new(), tickets: HashMap::new() };
+        let hands = Hands {
+            shared: Arc::clone(&shared),
+            charge: store.charge(),
+            store,
+            work: JoinSet::new(),
+            tickets: HashMap::new(),
+        };
         let task = tokio::spawn(async move {
             let Err(closed) = hands.run().await;
             debug!(%closed, "health checks end");
@@ -137,6 +144,7 @@ impl Shared {
 struct Hands {
     shared: Arc<Shared>,
     store: Arc<dyn Store>,
+    charge: Charge,
     /// Bounded by the monitor: so many probes, and one amendment for each instance.
     work: JoinSet<Done>,
     /// The tickets of the probes among it, for those that break off.
@@ -152,15 +160,18 @@ enum Done {
 
 impl Hands {
     async fn run(mut self) -> Result<Infallible, Closed> {
+        let mut handovers = self.charge.handovers();
         let mut watch = self.watch().await;
         let mut addresses_due = Instant::now() + ADDRESSES_INTERVAL;
         loop {
             let due = self.act();
             tokio::select! {
                 batch = watch.next() => {
+                    let batch = self.charge.narrow(batch?);
                     let now = self.shared.now();
-                    self.shared.monitor().apply(now, &batch?);
+                    self.shared.monitor().apply(now, &batch);
                 }
+                handover = handovers.next() => self.hand_over(handover).await,
                 Some(done) = self.work.join_next_with_id() => self.take_in(done),
                 () = self.shared.sleep_until(due) => {}
                 () = self.shared.news.notified() => {}
@@ -180,6 +191,37 @@ impl Hands {
                 Err(error) => warn!(%error, "health checks wait for a watch of the store"),
             }
             sleep(WATCH_PAUSE).await;
+        }
+    }
+
+    /// Takes over what has come into the charge, and lets go of what has left it.
+    async fn hand_over(&self, handover: Handover) {
+        match handover {
+            Handover::Of(ids) => {
+                for id in ids.iter() {
+                    self.look_again_at(id).await;
+                }
+            }
+            Handover::Anew => {
+                let Ok(all) = self.store.list(&Query::everything(), ReadMode::Stale).await else { return };
+                let (at, now) = (all.at, self.shared.now());
+                let nothing = Update::Reset { at, all: Instances::default() };
+                let mine = self.charge.narrow(vec![Update::Reset { at, all: all.instances }]);
+                let mut monitor = self.shared.monitor();
+                monitor.apply(now, &[nothing]);
+                monitor.apply(now, &mine);
+            }
+        }
+    }
+
+    async fn look_again_at(&self, id: &InstanceId) {
+        // What is not there, or cannot be read, the watch tells.
+        let Ok(found) = self.store.get(id, ReadMode::Stale).await else { return };
+        let now = self.shared.now();
+        let mut monitor = self.shared.monitor();
+        match found.instance {
+            Some(instance) if self.charge.has(id) => monitor.take_over(now, &instance),
+            _ => monitor.apply(now, &[Update::Delete { at: found.at, id: id.clone() }]),
         }
     }
 
@@ -210,6 +252,10 @@ impl Hands {
     }
 
     fn amend(&mut self, amendment: Amendment) {
+        if !self.charge.has(&amendment.seen.id) {
+            let now = self.shared.now();
+            return self.shared.monitor().set_back(now, &amendment.seen.id, Setback::Gone);
+        }
         tell(&amendment);
         let Amendment { seen, becomes, .. } = amendment;
         let store = Arc::clone(&self.store);

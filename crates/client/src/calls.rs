@@ -11,17 +11,26 @@ use netloft_types::{
     ServiceName, SessionId, Update,
 };
 use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, Streaming};
+use tonic::{Response, Status, Streaming};
 
 use crate::connection::{Connection, Transport};
-use crate::{Error, Operation};
+use crate::turn::Turn;
+use crate::{ClientOptions, Error, Operation, Targets};
 
 /// Bytes of an answer that are accepted: what a server sends at most, because a batch of a watch is not split.
 const ANSWER_LEN_MAX: usize = 64 * 1024 * 1024;
-/// A registry at a target. Cheap to clone; clones share one connection.
+
+/// A registry of one server or several, of which one is asked at a time. Cheap to clone; clones share the connections.
 #[derive(Debug, Clone)]
 pub(crate) struct Calls {
+    servers: Arc<[Server]>,
+    turn: Turn,
+}
+
+#[derive(Debug)]
+struct Server {
     rpc: RegistryClient<Transport>,
     connection: Connection,
 }
@@ -60,39 +69,95 @@ pub struct ServiceSummary {
 }
 
 impl Calls {
-    pub(crate) fn new(connection: Connection) -> Self {
-        let rpc = RegistryClient::new(connection.channel()).max_decoding_message_size(ANSWER_LEN_MAX);
-        Self { rpc, connection }
+    pub(crate) fn new(targets: &Targets, options: &ClientOptions) -> Self {
+        let targets = targets.as_slice();
+        let turn = Turn::new(targets.len());
+        let servers = targets.iter().enumerate().map(|(index, target)| {
+            let connection = Connection::lazy_in(turn.place(index), target.clone(), options);
+            let rpc = RegistryClient::new(connection.channel()).max_decoding_message_size(ANSWER_LEN_MAX);
+            Server { rpc, connection }
+        });
+        Self { servers: servers.collect(), turn }
     }
 
+    /// The connection to the server that is asked now.
     pub(crate) fn connection(&self) -> &Connection {
-        &self.connection
+        &self.server().connection
+    }
+
+    fn server(&self) -> &Server {
+        &self.servers[self.turn.current()]
+    }
+
+    /// Asks the server whose turn it is; each of the others at most once, as long as none is available. What is asked can
+    /// be repeated, so it does not matter how far it got. Altogether it takes no longer than a call may.
+    async fn ask<R, T, F>(
+        &self,
+        operation: &Operation,
+        request: R,
+        ask: impl Fn(RegistryClient<Transport>, R) -> F,
+    ) -> Result<T, Error>
+    where
+        R: Clone,
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        self.ask_whom(operation, request, ask).await.map(|(answer, _)| answer)
+    }
+
+    /// Like [`ask`](Self::ask), and tells who answered.
+    async fn ask_whom<R, T, F>(
+        &self,
+        operation: &Operation,
+        request: R,
+        ask: impl Fn(RegistryClient<Transport>, R) -> F,
+    ) -> Result<(T, Connection), Error>
+    where
+        R: Clone,
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let until = Instant::now() + self.connection().timeout();
+        let mut others = self.turn.count() - 1;
+        loop {
+            let Server { rpc, connection } = self.server();
+            let asked = connection.call(operation, ask(rpc.clone(), request.clone()));
+            match timeout_at(until, asked).await {
+                Ok(Err(Error::Unavailable { .. })) if others > 0 => others -= 1,
+                Ok(outcome) => return outcome.map(|answer| (answer, connection.clone())),
+                Err(_) => return Err(connection.timed_out(operation, connection.timeout())),
+            }
+        }
     }
 
     pub(crate) async fn open_session(&self, ttl: Duration) -> Result<SessionId, Error> {
         let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
         let request = wire::OpenSessionRequest { ttl_ms };
         let operation = Operation::OpenSession;
-        let answer = self.connection.call(&operation, self.rpc.clone().open_session(request)).await?;
-        answer.session_id.parse().map_err(|error| self.connection.malformed(&operation, error))
+        let answer = self
+            .ask(&operation, request, |mut rpc, request| async move { rpc.open_session(request).await })
+            .await?;
+        answer.session_id.parse().map_err(|error| self.connection().malformed(&operation, error))
     }
 
     pub(crate) async fn close_session(&self, session: SessionId) -> Result<(), Error> {
         let session_id = session.to_string();
         let request = wire::CloseSessionRequest { session_id };
-        self.connection.call(&Operation::CloseSession, self.rpc.clone().close_session(request)).await?;
+        self.ask(&Operation::CloseSession, request, |mut rpc, request| async move {
+            rpc.close_session(request).await
+        })
+        .await?;
         Ok(())
     }
 
     pub(crate) async fn keep_alive(&self, session: SessionId) -> Result<Renewals, Error> {
         let (requests, outgoing) = mpsc::channel(1);
-        let mut rpc = self.rpc.clone();
+        let Server { rpc, connection } = self.server();
+        let mut rpc = rpc.clone();
         let answers = rpc.keep_alive(ReceiverStream::new(outgoing));
         Ok(Renewals {
-            answers: self.connection.call(&Operation::RenewSession, answers).await?,
+            answers: connection.call(&Operation::RenewSession, answers).await?,
             requests,
             session_id: session.to_string(),
-            connection: self.connection.clone(),
+            connection: connection.clone(),
         })
     }
 
@@ -102,7 +167,9 @@ impl Calls {
             instance: Some(to_wire::instance(instance)),
         };
         let operation = Operation::Register(instance.id.clone());
-        let answer = self.connection.call(&operation, self.rpc.clone().register(request)).await?;
+        let answer = self
+            .ask(&operation, request, |mut rpc, request| async move { rpc.register(request).await })
+            .await?;
         Ok(Revision::new(answer.revision))
     }
 
@@ -127,7 +194,9 @@ impl Calls {
             drain_window_ms: to_wire::span(patch.drain_window),
         };
         let operation = Operation::Update(id.clone());
-        let answer = self.connection.call(&operation, self.rpc.clone().update(request)).await?;
+        let answer = self
+            .ask(&operation, request, |mut rpc, request| async move { rpc.update(request).await })
+            .await?;
         Ok(Revision::new(answer.revision))
     }
 
@@ -135,7 +204,9 @@ impl Calls {
         let request =
             wire::DeregisterRequest { session_id: session.to_string(), instance_id: id.to_string() };
         let operation = Operation::Deregister(id.clone());
-        let answer = self.connection.call(&operation, self.rpc.clone().deregister(request)).await?;
+        let answer = self
+            .ask(&operation, request, |mut rpc, request| async move { rpc.deregister(request).await })
+            .await?;
         Ok(Revision::new(answer.revision))
     }
 
@@ -155,7 +226,9 @@ impl Calls {
             note,
         };
         let operation = Operation::Heartbeat(id.clone());
-        let answer = self.connection.call(&operation, self.rpc.clone().heartbeat(request)).await?;
+        let answer = self
+            .ask(&operation, request, |mut rpc, request| async move { rpc.heartbeat(request).await })
+            .await?;
         Ok(Duration::from_millis(answer.ttl_ms))
     }
 
@@ -163,7 +236,8 @@ impl Calls {
         let reason = reason.map(|reason| reason.to_string()).unwrap_or_default();
         let request = wire::SetMaintenanceRequest { instance_id: id.to_string(), reason };
         let operation = Operation::SetMaintenance(id.clone());
-        self.connection.call(&operation, self.rpc.clone().set_maintenance(request)).await?;
+        self.ask(&operation, request, |mut rpc, request| async move { rpc.set_maintenance(request).await })
+            .await?;
         Ok(())
     }
 
@@ -171,34 +245,39 @@ impl Calls {
         let instance_id = id.to_string();
         let request = wire::GetRequest { instance_id, ..wire::GetRequest::default() };
         let operation = Operation::Get(id.clone());
-        let answer = self.connection.call(&operation, self.rpc.clone().get(request)).await?;
+        let answer =
+            self.ask(&operation, request, |mut rpc, request| async move { rpc.get(request).await }).await?;
         let missing = || Invalid::new("instance", "", "must be there");
         let instance = answer.instance.ok_or_else(missing).and_then(from_wire::instance);
         let checks = answer.checks.into_iter().map(from_wire::report).collect::<Result<_, _>>();
         let examined = instance.and_then(|instance| Ok(Examined { instance, checks: checks? }));
-        examined.map_err(|error| self.connection.malformed(&operation, error))
+        examined.map_err(|error| self.connection().malformed(&operation, error))
     }
 
     pub(crate) async fn services(&self) -> Result<Vec<ServiceSummary>, Error> {
         let request = wire::ListServicesRequest::default();
         let operation = Operation::ListServices;
-        let answer = self.connection.call(&operation, self.rpc.clone().list_services(request)).await?;
+        let answer = self
+            .ask(&operation, request, |mut rpc, request| async move { rpc.list_services(request).await })
+            .await?;
         let summaries = answer.services.into_iter().map(summary).collect::<Result<_, _>>();
-        summaries.map_err(|error| self.connection.malformed(&operation, error))
+        summaries.map_err(|error| self.connection().malformed(&operation, error))
     }
 
     pub(crate) async fn resolve(&self, query: &Query, mode: ReadMode) -> Result<Resolved, Error> {
         let read_mode = to_wire::read_mode(mode).into();
         let request = wire::ResolveRequest { query: Some(to_wire::query(query)), read_mode };
         let operation = Operation::Resolve(query.service.clone());
-        let answer = self.connection.call(&operation, self.rpc.clone().resolve(request)).await?;
+        let answer = self
+            .ask(&operation, request, |mut rpc, request| async move { rpc.resolve(request).await })
+            .await?;
         let instances = answer.instances.into_iter().map(|wire| from_wire::instance(wire).map(Arc::new));
         Ok(Resolved {
             at: Revision::new(answer.revision),
             age: Duration::from_millis(answer.age_ms),
             instances: instances
                 .collect::<Result<_, _>>()
-                .map_err(|error| self.connection.malformed(&operation, error))?,
+                .map_err(|error| self.connection().malformed(&operation, error))?,
         })
     }
 
@@ -208,8 +287,9 @@ impl Calls {
             after_revision: after.map(Revision::number),
         };
         let operation = Operation::Watch(query.service.clone());
-        let batches = self.connection.call(&operation, self.rpc.clone().watch(request)).await?;
-        Ok(Watch { batches, operation, connection: self.connection.clone() })
+        let watch = |mut rpc: RegistryClient<Transport>, request| async move { rpc.watch(request).await };
+        let (batches, connection) = self.ask_whom(&operation, request, watch).await?;
+        Ok(Watch { batches, operation, connection })
     }
 }
 
@@ -258,7 +338,7 @@ impl Renewals {
     /// Nothing is lost if the future is dropped.
     pub(crate) async fn broken(&mut self) -> Error {
         loop {
-            let answer = self.answers.message().await;
+            let answer = self.connection.next(&mut self.answers).await;
             if let Err(error) = self.read(answer) {
                 return error;
             }
@@ -290,13 +370,13 @@ impl Watch {
     /// Waits for the next batch, which is never empty.
     ///
     /// It may take days: a service at rest sends nothing. Meanwhile the connection is probed, so a registry that
-    /// has vanished is noticed within 15 seconds.
+    /// has vanished is noticed within 15 seconds. Of several servers, it ends when another than its own is asked by calls.
     ///
     /// # Cancel safety
     ///
     /// Nothing is lost if the future is dropped: the next call waits for the same batch.
     pub async fn next(&mut self) -> Result<Vec<Update>, Error> {
-        match self.batches.message().await {
+        match self.connection.next(&mut self.batches).await {
             Ok(Some(batch)) => {
                 let updates = batch.updates.into_iter().map(from_wire::update);
                 let updates = updates.collect::<Result<_, _>>();

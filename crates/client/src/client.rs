@@ -8,10 +8,9 @@ use netloft_balance::Strategy;
 use netloft_types::{Instance, InstanceId, Query, ReadMode, Reason, Revision};
 
 use crate::calls::{Calls, Examined, Resolved, ServiceSummary, Watch};
-use crate::connection::Connection;
 use crate::registration::{RegisterOptions, Registration, Registrations};
 use crate::session::Session;
-use crate::{Balanced, Credentials, Discovery, Error, Target};
+use crate::{Balanced, Credentials, Discovery, Error, Target, Targets};
 
 /// What can be chosen about a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +33,10 @@ impl Default for ClientOptions {
     }
 }
 
-/// A client of one registry. Cheap to clone; clones share one connection, and the registrations.
+/// A client of one registry. Cheap to clone; clones share the connection, and the registrations.
+///
+/// Of several servers of the registry one is asked, and the next when that is not available or does not answer: sessions,
+/// watches and all that hangs on them follow, and go on where they were.
 #[derive(Debug, Clone)]
 pub struct Client {
     calls: Calls,
@@ -49,13 +51,13 @@ struct Shared {
 }
 
 impl Client {
-    /// Makes a client of the registry at `target`, which is connected to when it is first needed.
+    /// Makes a client of the registry at `targets`, which is connected to when it is first needed.
     ///
     /// # Panics
     ///
     /// Outside a tokio runtime with I/O and time enabled.
-    pub fn connect(target: Target) -> Self {
-        Self::connect_with(target, &ClientOptions::default())
+    pub fn connect(targets: Targets) -> Self {
+        Self::connect_with(&targets, &ClientOptions::default())
     }
 
     /// Like [`connect`](Self::connect), with options.
@@ -63,11 +65,11 @@ impl Client {
     /// # Panics
     ///
     /// Outside a tokio runtime with I/O and time enabled.
-    pub fn connect_with(target: Target, options: &ClientOptions) -> Self {
-        Self { calls: Calls::new(Connection::lazy(target, options)), shared: Arc::default() }
+    pub fn connect_with(targets: &Targets, options: &ClientOptions) -> Self {
+        Self { calls: Calls::new(targets, options), shared: Arc::default() }
     }
 
-    /// Where the registry is.
+    /// The server that is asked now.
     pub fn target(&self) -> &Target {
         self.calls.connection().target()
     }

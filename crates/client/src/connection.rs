@@ -5,9 +5,11 @@ use std::time::Duration;
 use netloft_types::Invalid;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
-use tonic::{Response, Status};
+use tonic::{Response, Status, Streaming};
+use tracing::info;
 
 use crate::credentials::Authorize;
+use crate::turn::{Place, Turn};
 use crate::{ClientOptions, Error, Operation, Target};
 
 /// Bytes that a server may send ahead on one stream: at 20 ms of distance it lets a large snapshot come at
@@ -29,10 +31,17 @@ pub(crate) struct Connection {
     channel: Transport,
     target: Target,
     timeout: Duration,
+    /// Given up by every failure that says that this server is not available.
+    place: Place,
 }
 
 impl Connection {
     pub(crate) fn lazy(target: Target, options: &ClientOptions) -> Self {
+        Self::lazy_in(Turn::new(1).place(0), target, options)
+    }
+
+    /// A connection to one of several servers of the same registry.
+    pub(crate) fn lazy_in(place: Place, target: Target, options: &ClientOptions) -> Self {
         let channel = target.channel(&options.credentials, |endpoint| {
             endpoint
                 .connect_timeout(options.connect_timeout)
@@ -44,7 +53,7 @@ impl Connection {
         });
         let authorize = Authorize::new(options.credentials.token.clone(), target.is_private());
         let channel = InterceptedService::new(channel, authorize);
-        Self { channel, target, timeout: options.call_timeout }
+        Self { channel, target, timeout: options.call_timeout, place }
     }
 
     pub(crate) fn channel(&self) -> Transport {
@@ -78,11 +87,36 @@ impl Connection {
     }
 
     pub(crate) fn failed(&self, operation: &Operation, status: &Status) -> Error {
-        Error::from_status(operation.clone(), &self.target, status)
+        let error = Error::from_status(operation.clone(), &self.target, status);
+        if error.is_unavailable() {
+            self.give_up();
+        }
+        error
     }
 
     pub(crate) fn timed_out(&self, operation: &Operation, timeout: Duration) -> Error {
+        self.give_up();
         Error::TimedOut { operation: operation.clone(), target: self.target.clone(), timeout }
+    }
+
+    fn give_up(&self) {
+        if self.place.give_up() {
+            info!(registry = %self.target, "not available: another server of the registry is asked");
+        }
+    }
+
+    /// Waits for the next message of a stream, but not longer than calls go to this server: what is not available to calls
+    /// may be quiet to streams.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost if the future is dropped.
+    pub(crate) async fn next<T>(&self, messages: &mut Streaming<T>) -> Result<Option<T>, Status> {
+        tokio::select! {
+            biased;
+            message = messages.message() => message,
+            () = self.place.is_over() => Err(Status::unavailable("another server of the registry is asked")),
+        }
     }
 
     pub(crate) fn malformed(&self, operation: &Operation, source: Invalid) -> Error {

@@ -37,6 +37,8 @@
 //! # }
 //! ```
 //!
+//! Of a registry of several servers a client takes all [`Targets`], and uses one at a time: `http://a:7400,http://b:7400`.
+//!
 //! An [`AgentClient`] asks the host agent for networks and attachments.
 //!
 //! Every call is bounded by [`ClientOptions`]. All futures can be dropped; each says what happens then.
@@ -53,6 +55,7 @@ mod error;
 mod registration;
 mod session;
 mod target;
+mod turn;
 
 pub use agent::{AgentClient, Finding};
 pub use balanced::{Balanced, Candidates};
@@ -62,4 +65,4 @@ pub use credentials::{Credentials, TlsIdentity, TokenSource};
 pub use discovery::Discovery;
 pub use error::{Error, Operation, Reason, Refusal};
 pub use registration::{RegisterOptions, Registration};
-pub use target::Target;
+pub use target::{Target, Targets};

@@ -29,6 +29,8 @@ enum Kind {
     Unix(PathBuf),
 }
 
+const LIST_RULE: &str =
+    "must be a unix socket alone, or any number of https://HOST:PORT and http://HOST:PORT";
 const RULE: &str = "must be https://HOST:PORT, http://HOST:PORT or unix:///PATH";
 
 impl Target {
@@ -58,7 +60,8 @@ impl Target {
             Kind::Http(uri) => configure(Endpoint::from(uri.clone())).connect_lazy(),
             Kind::Https(uri) => {
                 let (credentials, uri) = (Arc::new(credentials.clone()), uri.clone());
-                let endpoint = configure(Endpoint::from(uri.clone()));
+                // The scheme of the endpoint would have tonic speak TLS itself, if anything in the program has it able to.
+                let endpoint = configure(Endpoint::from_static("http://localhost").origin(uri.clone()));
                 endpoint.connect_with_connector_lazy(tower::service_fn(move |_| {
                     let (credentials, uri) = (Arc::clone(&credentials), uri.clone());
                     async move { connect_tls(&uri, &credentials).await.map(TokioIo::new) }
@@ -74,6 +77,49 @@ impl Target {
                 }))
             }
         }
+    }
+}
+
+/// The addresses of all servers of one registry; mostly one. In text they are separated by commas, as in
+/// `https://a.example:7400,https://b.example:7400`; a unix socket is alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Targets(Vec<Target>);
+
+impl Targets {
+    /// At least one, in the order in which they are tried.
+    pub fn as_slice(&self) -> &[Target] {
+        &self.0
+    }
+}
+
+impl From<Target> for Targets {
+    fn from(target: Target) -> Self {
+        Self(vec![target])
+    }
+}
+
+impl FromStr for Targets {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        // A path may have commas in it.
+        if text.starts_with("unix:") {
+            return text.parse().map(|target: Target| target.into());
+        }
+        let targets = text.split(',').map(|one| match one.parse::<Target>() {
+            Ok(target) if matches!(*target.0, Kind::Unix(_)) => Err(Invalid::new("target", text, LIST_RULE)),
+            parsed => parsed,
+        });
+        targets.collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl fmt::Display for Targets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, target) in self.0.iter().enumerate() {
+            write!(f, "{}{target}", if index > 0 { "," } else { "" })?;
+        }
+        Ok(())
     }
 }
 
@@ -173,6 +219,23 @@ mod tests {
             let error = bad.parse::<Target>().unwrap_err();
             assert_eq!((error.field(), error.rule()), ("target", RULE), "{bad}");
         }
+    }
+
+    #[test]
+    fn several_are_separated_by_commas_and_a_socket_is_alone() {
+        let both = "https://a.example:7400,http://127.0.0.1:7400";
+        let targets: Targets = both.parse().unwrap();
+        assert_eq!(targets.to_string(), both);
+        assert_eq!(targets.as_slice().len(), 2);
+        let socket = "unix:///tmp/a,http://b:1";
+        assert_eq!(socket.parse::<Targets>().unwrap(), Target::unix("/tmp/a,http://b:1").into());
+        for bad in
+            ["", ",", "http://a:1,", "http://a:1,,http://b:1", "http://a:1, http://b:1", "http://a:1,b:1"]
+        {
+            assert!(bad.parse::<Targets>().is_err(), "{bad}");
+        }
+        let error = "http://a:1,unix:///r.sock".parse::<Targets>().unwrap_err();
+        assert_eq!(error.rule(), LIST_RULE);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod action;
 mod agenda;
 mod amend;
+mod arrival;
 mod lanes;
 mod loss;
 mod ward;
@@ -12,9 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use netloft_types::{
-    CheckKind, CheckName, CheckReport, Instance, InstanceId, Lifecycle, ServiceName, Update,
-};
+use netloft_types::{CheckKind, CheckName, CheckReport, Instance, InstanceId, ServiceName, Update};
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 
@@ -271,20 +270,6 @@ impl Monitor {
     fn set_alarm(&mut self, now: Duration) {
         let due = self.agenda.next_due().map(|due| self.clock.real_time_of(due));
         self.alarm = Some(due.map_or(now + BEAT, |due| due.min(now + BEAT)));
-    }
-
-    fn reset(&mut self, all: &[Arc<Instance>]) {
-        let there: BTreeSet<&InstanceId> = all.iter().map(|instance| &instance.id).collect();
-        let gone: Vec<_> = self.wards.keys().filter(|id| !there.contains(id)).cloned().collect();
-        for id in &gone {
-            self.forget(id);
-        }
-        for instance in all {
-            // After a restart everything is due; what calls go to already can wait for its turn.
-            let is_waited_for = instance.lifecycle == Lifecycle::Starting;
-            let longest = instance.checks.iter().map(|check| check.interval.length()).max();
-            self.put(instance, longest.filter(|_| !is_waited_for).unwrap_or(FIRST_WITHIN));
-        }
     }
 
     /// Looks after `instance` from now on, as it is now. If its checks are new, the first probe of each is made

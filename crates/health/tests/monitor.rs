@@ -312,6 +312,24 @@ fn after_a_restart_ten_thousand_checks_are_spread_over_their_interval() {
 }
 
 #[test]
+fn what_is_taken_over_goes_on_as_it_was_with_all_thresholds_ahead() {
+    let mut world = World::new(25);
+    for (number, check) in [(0, "tcp,interval=10s,failures=3"), (1, "ttl,interval=10s")] {
+        let registered = instance(number, &[check]).registered_over(None);
+        let working = std::sync::Arc::new(registered.judged(Health::Passing, true));
+        world.registry.insert(working.id.clone(), working.clone());
+        world.monitor.take_over(world.now, &working);
+    }
+    world.behaves([0], Manner::Fails);
+    world.run(ms(9_900));
+    assert_eq!(world.usable(), 2, "a heartbeat may still come");
+    world.run(ms(300));
+    assert!(world.is_critical(1) && !world.is_critical(0), "two failures at most");
+    world.run(seconds(20));
+    assert!(world.is_critical(0));
+}
+
+#[test]
 fn what_must_not_be_probed_never_is_and_says_why() {
     let targets = Targets { deny: vec!["10.0.0.0/8".parse().unwrap()], ..Targets::default() };
     let mut world = World::with(MonitorOptions { targets, ..MonitorOptions::default() }, 15);

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use netloft_registry::{Applied, BoxFuture, Command, Error, Found, Services, Snapshot, Store, Usage, Watch};
+use netloft_registry::{
+    Applied, BoxFuture, Charge, Command, Error, Found, Services, Snapshot, Store, Usage, Watch,
+};
 use netloft_types::{InstanceId, Query, ReadMode, Revision};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -104,5 +106,9 @@ impl Store for ObservedStore {
 
     fn usage(&self) -> Usage {
         self.inner.usage()
+    }
+
+    fn charge(&self) -> Charge {
+        self.inner.charge()
     }
 }

@@ -50,6 +50,8 @@ pub(crate) struct Step {
     pub(crate) change: Option<Change>,
     /// Whose transaction it was.
     pub(crate) mark: Option<Mark>,
+    /// The instances of sessions that this server counts from now on, or does not any more.
+    pub(crate) handed_over: Vec<InstanceId>,
 }
 
 /// What is in etcd was not written by servers like this one, or not all of it.
@@ -147,6 +149,11 @@ impl Cache {
         self.index.get(id).map_or(0, |indexed| indexed.modified)
     }
 
+    /// Whether the session of an instance is this server's to count.
+    pub(crate) fn is_mine(&self, id: &InstanceId) -> bool {
+        self.state.holder(id).is_some_and(|session| self.liveness.is_mine(session))
+    }
+
     pub(crate) fn epoch(&self, server: ServerId) -> i64 {
         self.epochs.get(&server).copied().unwrap_or_default()
     }
@@ -194,6 +201,14 @@ impl Cache {
                     None
                 }
                 key if is_gone => self.delete(now, key)?,
+                Key::Session(session) => {
+                    let was_mine = self.liveness.is_mine(session);
+                    let change = self.put(now, key, kv)?;
+                    if self.liveness.is_mine(session) != was_mine {
+                        step.handed_over.extend(self.state.instances_of(session).cloned());
+                    }
+                    change
+                }
                 key => self.put(now, key, kv)?,
             };
             if step.change.is_some() && change.is_some() {

@@ -13,6 +13,7 @@ use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status};
 
+use crate::door::{Door, Token};
 use crate::pb;
 use crate::pb::kv_client::KvClient;
 use crate::pb::lease_client::LeaseClient;
@@ -38,6 +39,7 @@ pub(crate) struct Cluster {
 
 struct Shared {
     endpoints: Vec<Endpoint>,
+    door: Door,
     runtime: Handle,
     current: Mutex<Current>,
     /// Held while somebody connects.
@@ -57,6 +59,21 @@ struct Current {
 pub(crate) struct Link {
     serial: u64,
     pub(crate) channel: Channel,
+    /// It lasts as long as the connection: when it does not count any more, both are made anew.
+    token: Option<Token>,
+}
+
+impl Link {
+    /// A request with what each has: who asks, and that a member that has lost its leader says so at once, instead of
+    /// waiting for one.
+    pub(crate) fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.metadata_mut().insert("hasleader", MetadataValue::from_static("true"));
+        if let Some(token) = &self.token {
+            request.metadata_mut().insert("token", token.clone());
+        }
+        request
+    }
 }
 
 /// Why a request has no answer.
@@ -64,6 +81,8 @@ pub(crate) struct Link {
 pub(crate) enum Failure {
     /// It was not sent, or refused before anything was done.
     NotDone(ClusterFault),
+    /// Nobody who asks like this gets an answer.
+    Refused(ClusterFault),
     /// It was sent, and what became of it is not known.
     Unknown(ClusterFault),
     /// What it asked about was compacted.
@@ -77,7 +96,7 @@ pub(crate) enum Failure {
 impl Failure {
     pub(crate) fn fault(self, operation: &'static str) -> ClusterFault {
         match self {
-            Self::NotDone(fault) | Self::Unknown(fault) => fault,
+            Self::NotDone(fault) | Self::Refused(fault) | Self::Unknown(fault) => fault,
             Self::Compacted => ClusterFault::new(operation, "it has been compacted"),
             Self::NoSpace => ClusterFault::new(operation, "the database of etcd is full"),
             Self::NoLease => ClusterFault::new(operation, "there is no such lease"),
@@ -87,7 +106,7 @@ impl Failure {
 
 impl Cluster {
     /// Must be called within the runtime that is to hold the connections.
-    pub(crate) fn new(endpoints: Vec<Endpoint>) -> Self {
+    pub(crate) fn new(endpoints: Vec<Endpoint>, door: Door) -> Self {
         let endpoints = endpoints.into_iter().map(|endpoint| {
             endpoint
                 .connect_timeout(CONNECT_TIMEOUT)
@@ -97,6 +116,7 @@ impl Cluster {
         });
         let shared = Shared {
             endpoints: endpoints.collect(),
+            door,
             runtime: Handle::current(),
             current: Mutex::new(Current { index: 0, serial: 0, link: None }),
             connecting: AsyncMutex::new(()),
@@ -123,23 +143,22 @@ impl Cluster {
         let first = self.current().index;
         let mut said = "there is no endpoint".to_owned();
         for index in (first..first + count).map(|number| number % count) {
-            let endpoint = self.shared.endpoints[index].clone();
-            let connect = async move { timeout(CONNECT_TIMEOUT, endpoint.connect()).await };
+            let connect = connect(self.shared.endpoints[index].clone(), self.shared.door.clone());
             match self.shared.runtime.spawn(connect).await {
-                Ok(Ok(Ok(channel))) => return Ok(self.take(index, channel)),
-                Ok(Ok(Err(error))) => said = chain(&error),
-                Ok(Err(_)) => said = format!("{} does not answer", self.shared.endpoints[index].uri()),
+                Ok(Ok((channel, token))) => return Ok(self.take(index, channel, token)),
+                Ok(Err(NoLink::Refused(status))) => return Err(of_status(operation, &status)),
+                Ok(Err(NoLink::Failed(why))) => said = why,
                 Err(_) => "the store is closing".clone_into(&mut said),
             }
         }
         Err(Failure::NotDone(ClusterFault::new(operation, said)))
     }
 
-    fn take(&self, index: usize, channel: Channel) -> Link {
+    fn take(&self, index: usize, channel: Channel, token: Option<Token>) -> Link {
         let mut current = self.current();
         current.index = index;
         current.serial += 1;
-        let link = Link { serial: current.serial, channel };
+        let link = Link { serial: current.serial, channel, token };
         current.link = Some(link.clone());
         link
     }
@@ -168,7 +187,7 @@ impl Cluster {
     ) -> Result<pb::RangeResponse, Failure> {
         self.until(deadline, operation, |link| {
             let request = request.clone();
-            async move { client(&link).range(with_leader(request)).await.map(Response::into_inner) }
+            async move { client(&link).range(link.request(request)).await.map(Response::into_inner) }
         })
         .await
     }
@@ -178,7 +197,7 @@ impl Cluster {
         let operation = "change the registry";
         let link = self.link(operation).await?;
         self.once(operation, &link, async {
-            client(&link).txn(with_leader(request)).await.map(Response::into_inner)
+            client(&link).txn(link.request(request)).await.map(Response::into_inner)
         })
         .await
     }
@@ -192,7 +211,7 @@ impl Cluster {
     ) -> Result<pb::TxnResponse, Failure> {
         self.until(deadline, operation, |link| {
             let request = request.clone();
-            async move { client(&link).txn(with_leader(request)).await.map(Response::into_inner) }
+            async move { client(&link).txn(link.request(request)).await.map(Response::into_inner) }
         })
         .await
     }
@@ -200,7 +219,7 @@ impl Cluster {
     pub(crate) async fn grant(&self, ttl: Duration, deadline: Instant) -> Result<i64, Failure> {
         let request = pb::LeaseGrantRequest { ttl: seconds(ttl), id: 0 };
         let granted = self.until(deadline, "get a lease", |link| async move {
-            LeaseClient::new(link.channel.clone()).lease_grant(with_leader(request)).await
+            LeaseClient::new(link.channel.clone()).lease_grant(link.request(request)).await
         });
         Ok(granted.await?.into_inner().id)
     }
@@ -208,7 +227,7 @@ impl Cluster {
     pub(crate) async fn revoke(&self, lease: i64, deadline: Instant) -> Result<(), Failure> {
         let request = pb::LeaseRevokeRequest { id: lease };
         let revoked = self.until(deadline, "end the lease", |link| async move {
-            LeaseClient::new(link.channel.clone()).lease_revoke(with_leader(request)).await
+            LeaseClient::new(link.channel.clone()).lease_revoke(link.request(request)).await
         });
         revoked.await.map(drop)
     }
@@ -218,7 +237,7 @@ impl Cluster {
         let request = pb::LeaseKeepAliveRequest { id: lease };
         let kept = self.until(deadline, "keep the lease", |link| async move {
             let mut client = LeaseClient::new(link.channel.clone());
-            let answers = client.lease_keep_alive(with_leader(tokio_stream::once(request))).await?;
+            let answers = client.lease_keep_alive(link.request(tokio_stream::once(request))).await?;
             let answer = answers.into_inner().message().await?;
             answer.ok_or_else(|| Status::unavailable("the stream ended without an answer"))
         });
@@ -265,7 +284,7 @@ impl Cluster {
             Ok(Err(status)) => of_status(operation, &status),
             Err(_) => Failure::Unknown(ClusterFault::new(operation, "etcd does not answer in time")),
         };
-        if matches!(failure, Failure::NotDone(_) | Failure::Unknown(_)) {
+        if matches!(failure, Failure::NotDone(_) | Failure::Refused(_) | Failure::Unknown(_)) {
             self.give_up(link);
         }
         Err(failure)
@@ -276,11 +295,32 @@ fn client(link: &Link) -> KvClient<Channel> {
     KvClient::new(link.channel.clone()).max_decoding_message_size(ANSWER_LEN_MAX)
 }
 
-/// Has a member that has lost its leader say so at once, instead of waiting for one.
-pub(crate) fn with_leader<T>(message: T) -> Request<T> {
-    let mut request = Request::new(message);
-    request.metadata_mut().insert("hasleader", MetadataValue::from_static("true"));
-    request
+/// Why there is no connection.
+enum NoLink {
+    Failed(String),
+    /// It was there, and who connected is not who they say.
+    Refused(Status),
+}
+
+async fn connect(endpoint: Endpoint, door: Door) -> Result<(Channel, Option<Token>), NoLink> {
+    let place = endpoint.uri().clone();
+    let silent = || NoLink::Failed(format!("{place} does not answer"));
+    let endpoint = door.fit(endpoint).map_err(|error| NoLink::Failed(chain(&error)))?;
+    let connected = timeout(CONNECT_TIMEOUT, endpoint.connect()).await.map_err(|_| silent())?;
+    let channel = connected.map_err(|error| NoLink::Failed(chain(&error)))?;
+    match timeout(RPC_TIMEOUT, door.authenticate(&channel)).await {
+        Ok(Ok(token)) => Ok((channel, token)),
+        Ok(Err(status)) if is_refusal(&status) => Err(NoLink::Refused(status)),
+        Ok(Err(status)) => Err(NoLink::Failed(status.to_string())),
+        Err(_) => Err(silent()),
+    }
+}
+
+/// Whether it is about who asks, and asking again in the same way is of no use.
+fn is_refusal(status: &Status) -> bool {
+    let said = status.message();
+    let is_unknown = said.contains("authentication failed") || said.contains("user name is empty");
+    status.code() == Code::PermissionDenied || (status.code() == Code::InvalidArgument && is_unknown)
 }
 
 /// What a status means, as etcd uses them (its api/v3rpc/rpctypes).
@@ -292,9 +332,9 @@ pub(crate) fn of_status(operation: &'static str, status: &Status) -> Failure {
         Code::OutOfRange if said.contains("compacted") => Failure::Compacted,
         Code::ResourceExhausted if said.contains("space exceeded") => Failure::NoSpace,
         Code::NotFound if said.contains("lease") => Failure::NoLease,
+        _ if is_refusal(status) => Failure::Refused(fault()),
         Code::Unavailable if said == "etcdserver: no leader" => Failure::NotDone(fault()),
         Code::InvalidArgument
-        | Code::PermissionDenied
         | Code::Unauthenticated
         | Code::FailedPrecondition
         | Code::ResourceExhausted
@@ -303,7 +343,7 @@ pub(crate) fn of_status(operation: &'static str, status: &Status) -> Failure {
     }
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

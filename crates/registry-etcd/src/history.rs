@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use netloft_registry::{ClusterFault, StoreOptions};
-use netloft_types::Query;
+use netloft_types::{Query, Revision};
 use tokio::time::{Instant, sleep};
 use tokio_stream::StreamExt as _;
 use tonic::Streaming;
@@ -13,7 +13,7 @@ use tracing::{debug, error, warn};
 use crate::EtcdOptions;
 use crate::assembly::{Assembly, at};
 use crate::cache::{Broken, Cache};
-use crate::cluster::{ANSWER_LEN_MAX, Cluster, Failure, of_status, with_leader};
+use crate::cluster::{ANSWER_LEN_MAX, Cluster, Failure, of_status};
 use crate::keys::{Key, Keys, ServerId};
 use crate::liveness::Liveness;
 use crate::pb::watch_client::WatchClient;
@@ -36,6 +36,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 pub(crate) enum Stop {
     /// The connection ended, or is to be another one.
     Lost(ClusterFault),
+    /// Etcd does not let this server read it.
+    Refused(ClusterFault),
     /// What comes next was compacted.
     Compacted,
     /// It is not the history that was followed until now.
@@ -48,6 +50,7 @@ impl From<Failure> for Stop {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Compacted => Self::Compacted,
+            Failure::Refused(fault) => Self::Refused(fault),
             failure => Self::Lost(failure.fault("follow the history")),
         }
     }
@@ -72,7 +75,7 @@ pub(crate) async fn follow(shared: Arc<Shared>) {
         };
         debug!(?stop, "the watch of etcd ended");
         let outcome = match stop {
-            Stop::Lost(_) => Ok(()),
+            Stop::Lost(_) | Stop::Refused(_) => Ok(()),
             Stop::Compacted => {
                 warn!("etcd compacted what is not known here yet: reading everything again");
                 shared.begin_again(false).await
@@ -125,7 +128,7 @@ impl Shared {
         // The stream of requests has to stay open.
         let requests = tokio_stream::once(request).chain(tokio_stream::pending());
         let mut client = WatchClient::new(link.channel.clone()).max_decoding_message_size(ANSWER_LEN_MAX);
-        let opened = tokio::time::timeout(PAGE_PATIENCE, client.watch(with_leader(requests))).await;
+        let opened = tokio::time::timeout(PAGE_PATIENCE, client.watch(link.request(requests))).await;
         match opened {
             Ok(Ok(answers)) => Ok(answers.into_inner()),
             Ok(Err(status)) => {
@@ -196,9 +199,8 @@ impl Shared {
         let mut cache = reader.read(&self.options, self.now(), None).await?;
         let is_known = cache.base() == base;
         let (at, published) = (cache.state().revision(), self.feed.list(&Query::everything()));
-        if is_known && (is_other || at < published.at) {
-            // Its revisions would be taken for those of the history that was followed until now.
-            reader.rebase().await?;
+        if is_to_be_rebased(is_known, is_other, at, published.at) {
+            reader.rebase(published.at).await?;
             cache = reader.read(&self.options, self.now(), None).await?;
         } else if at == published.at && cache.everything()[..] != published.instances[..] {
             // Changed by somebody who made no revision.
@@ -209,6 +211,15 @@ impl Shared {
         self.replace(cache);
         Ok(())
     }
+}
+
+/// Whether the revisions of what was read, the last of them `at`, would be taken for those of the history that was followed
+/// until now, up to `published`.
+///
+/// That its base is not `known` is not enough: of several servers that find another history each draws a new base, and the
+/// last to write it need not have been the last to look at its clock.
+fn is_to_be_rebased(is_known: bool, is_other: bool, at: Revision, published: Revision) -> bool {
+    if is_known { is_other || at < published } else { at <= published }
 }
 
 fn lost(said: &str) -> Stop {
@@ -230,9 +241,9 @@ impl Reader<'_> {
         self.put_head(transaction, new_base()).await
     }
 
-    /// Has revisions counted anew, from the present time.
-    async fn rebase(&self) -> Result<(), Failure> {
-        self.put_head(Transaction::new(self.keys), new_base()).await
+    /// Has revisions counted anew, from the present time, and after one that was told already.
+    async fn rebase(&self, after: Revision) -> Result<(), Failure> {
+        self.put_head(Transaction::new(self.keys), new_base().max(after.number())).await
     }
 
     /// Makes a revision at which nothing changes.
@@ -295,4 +306,25 @@ impl Reader<'_> {
 fn new_base() -> u64 {
     let age = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(age.as_micros()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_history_goes_on_before_the_end_of_what_was_told() {
+        let [before, end, after] = [1, 2, 3].map(Revision::new);
+        for is_other in [false, true] {
+            assert!(is_to_be_rebased(true, is_other, before, end));
+            assert!(
+                is_to_be_rebased(false, is_other, before, end),
+                "another server drew a base, a little earlier"
+            );
+            assert!(is_to_be_rebased(false, is_other, end, end));
+            assert!(!is_to_be_rebased(false, is_other, after, end));
+        }
+        assert!(!is_to_be_rebased(true, false, end, end) && !is_to_be_rebased(true, false, after, end));
+        assert!(is_to_be_rebased(true, true, after, end));
+    }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use netloft_health::BEAT;
-use netloft_registry::Error;
+use netloft_registry::{Error, Handover};
 use netloft_types::SessionId;
 use rand::RngExt as _;
 use tokio::task::JoinSet;
@@ -52,6 +52,8 @@ pub(crate) async fn keep_lease(shared: Arc<Shared>) {
                 }
                 shared.lease().keep(id, asked, ttl);
                 if !did_hold {
+                    // Nor was anything heard of the instances.
+                    shared.hand_over(Handover::Anew);
                     shared.lease_changed.notify_waiters();
                 }
             }

@@ -30,6 +30,7 @@ mod assembly;
 mod cache;
 mod cluster;
 mod commands;
+mod door;
 mod error;
 mod history;
 mod keeper;
@@ -44,6 +45,6 @@ mod shared;
 mod store;
 mod transaction;
 
-pub use error::{ContentsError, OpenError};
-pub use options::EtcdOptions;
+pub use error::{ContentsError, CredentialError, OpenError};
+pub use options::{EtcdIdentity, EtcdOptions, EtcdPassword, EtcdTls, EtcdUser};
 pub use store::EtcdStore;

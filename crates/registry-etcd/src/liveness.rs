@@ -184,6 +184,11 @@ impl Liveness {
         self.sessions.get(&session).map(|counted| counted.owner)
     }
 
+    /// Whether a session is this server's to count.
+    pub(crate) fn is_mine(&self, session: SessionId) -> bool {
+        self.owner(session) == Some(self.me)
+    }
+
     /// Whether a server counts any session.
     pub(crate) fn owns_any(&self, server: ServerId) -> bool {
         self.by_owner.contains_key(&server)

@@ -1,5 +1,7 @@
 //! What can be chosen about a store in etcd.
 
+use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use netloft_registry::StoreOptions;
@@ -20,6 +22,54 @@ pub struct EtcdOptions {
     ///
     /// The default of 5 seconds is the longest pause of a client between two attempts to connect.
     pub grace: Duration,
+    /// With what etcd is spoken to over TLS; endpoints are `https://` exactly if it is there.
+    pub tls: Option<EtcdTls>,
+    /// Who this server is to etcd, if that asks. A password is sent in clear text to nobody but this host.
+    pub user: Option<EtcdUser>,
+}
+
+/// Whom to believe that it is etcd, and what to show it. All files are in PEM, and are read for each connection, so they can
+/// be renewed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EtcdTls {
+    /// The authority that has to have certified the members. No other is believed.
+    pub ca: PathBuf,
+    /// The certificate of this server, with those above it, and its key.
+    pub identity: Option<EtcdIdentity>,
+}
+
+/// The files of a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EtcdIdentity {
+    /// The certificate, with those above it.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+}
+
+/// A user of etcd.
+#[derive(Clone, PartialEq, Eq)]
+pub struct EtcdUser {
+    /// Its name.
+    pub name: String,
+    /// Its password.
+    pub password: EtcdPassword,
+}
+
+/// Where a password comes from.
+#[derive(Clone, PartialEq, Eq)]
+pub enum EtcdPassword {
+    /// The password itself.
+    Text(String),
+    /// A file that holds it and nothing else, but for white space at its end. It is read for each connection.
+    File(PathBuf),
+}
+
+/// Tells no secret.
+impl fmt::Debug for EtcdUser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EtcdUser").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 impl Default for EtcdOptions {
@@ -29,6 +79,8 @@ impl Default for EtcdOptions {
             prefix: "/netloft/".to_owned(),
             lease_ttl: Duration::from_secs(6),
             grace: Duration::from_secs(5),
+            tls: None,
+            user: None,
         }
     }
 }

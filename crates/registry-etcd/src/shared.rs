@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use netloft_health::AwakeClock;
 use netloft_registry::embedded::Condition;
-use netloft_registry::{ClusterFault, Error, Feed};
-use netloft_types::Revision;
-use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc, oneshot, watch};
+use netloft_registry::{ClusterFault, Error, Feed, Handover};
+use netloft_types::{InstanceId, Revision};
+use tokio::sync::{Mutex as AsyncMutex, Notify, broadcast, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
 use crate::EtcdOptions;
@@ -26,6 +26,9 @@ const PATIENCE: Duration = Duration::from_millis(4_500);
 const PATIENCE_WHILE_AWAY: Duration = Duration::from_secs(1);
 /// How long what is known to have happened may take to arrive by the watch, before that is begun anew elsewhere.
 const WATCH_PATIENCE: Duration = Duration::from_millis(1_500);
+/// Handovers that whoever runs the checks may be late with before it begins anew: each is the renewal of one session, and
+/// is dealt with in less time than its transaction took.
+const HANDOVERS_MAX: usize = 1_024;
 
 pub(crate) struct Shared {
     pub(crate) options: EtcdOptions,
@@ -49,6 +52,8 @@ pub(crate) struct Shared {
     sequence: AtomicU64,
     /// Told when the watch should be begun anew.
     pub(crate) nudge: Notify,
+    /// What this server is to look after from now on, and what not.
+    pub(crate) handovers: broadcast::Sender<Handover>,
     /// Told when endings were tried.
     pub(crate) ended: Notify,
     /// When the last fence was begun, and the revision of etcd at which it was up.
@@ -110,6 +115,7 @@ impl Shared {
             pending: Mutex::default(),
             sequence: AtomicU64::new(0),
             nudge: Notify::new(),
+            handovers: broadcast::Sender::new(HANDOVERS_MAX),
             ended: Notify::new(),
             fence: AsyncMutex::new(None),
         }
@@ -142,6 +148,16 @@ impl Shared {
     /// and ended.
     pub(crate) fn is_in_touch(&self) -> bool {
         self.age() <= TAKEOVER_SLACK && self.lease().holds() && self.cache().liveness.is_alive(self.me)
+    }
+
+    /// Whether this server looks after an instance: it counts its session, and the others surely know that it lives.
+    pub(crate) fn looks_after(&self, id: &InstanceId) -> bool {
+        self.lease().holds() && self.cache().is_mine(id)
+    }
+
+    pub(crate) fn hand_over(&self, handover: Handover) {
+        // Fails if nobody runs checks here.
+        let _ = self.handovers.send(handover);
     }
 
     /// Until when a command or a read that comes now is to be answered.
@@ -195,6 +211,9 @@ impl Shared {
         {
             *pending = Pending::Done(at);
         }
+        if !step.handed_over.is_empty() {
+            self.hand_over(Handover::Of(step.handed_over.into()));
+        }
         self.applied.send_replace(applied);
     }
 
@@ -209,6 +228,7 @@ impl Shared {
         for pending in self.pending().values_mut().filter(|pending| **pending == Pending::UnderWay) {
             *pending = Pending::Missed;
         }
+        self.hand_over(Handover::Anew);
         self.applied.send_replace(applied);
     }
 

@@ -1,13 +1,14 @@
 //! The handle of a store in etcd, and the thread behind it.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use netloft_registry::embedded::Condition;
 use netloft_registry::{
-    Applied, BoxFuture, Command, Error, Feed, Found, Services, Snapshot, Store, Usage, Watch,
+    Applied, BoxFuture, Charge, Command, Error, Feed, Found, Services, Snapshot, Store, Usage, Watch,
 };
 use netloft_types::{InstanceId, Query, ReadMode, Revision};
 use rand::RngExt as _;
@@ -19,6 +20,7 @@ use tonic::transport::Endpoint;
 use tracing::info;
 
 use crate::cluster::{Cluster, Failure};
+use crate::door::Door;
 use crate::history::{Reader, Stop, follow};
 use crate::keeper::{end_sessions, keep_lease, sweep};
 use crate::keys::{Keys, ServerId};
@@ -48,9 +50,13 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// at the latest a lease, its time to live, the grace and [`EXPIRY_DELAY_MAX`](netloft_registry::EXPIRY_DELAY_MAX)
 /// after that; an election of a leader can prolong the lease once more. One without a time to live ends with its server.
 ///
+/// Its [charge](Store::charge) is the instances of the sessions that it counts, for as long as its lease surely holds. Those
+/// whose server is gone are in nobody's, until a renewal takes their session over or it ends.
+///
 /// Dropping the store waits until the others know that it is gone, for two seconds at most.
 pub struct EtcdStore {
     shared: Arc<Shared>,
+    charge: Charge,
     runtime: Handle,
     /// Dropped to end the thread.
     stop: Option<oneshot::Sender<()>>,
@@ -66,7 +72,8 @@ impl EtcdStore {
     ///
     /// # Errors
     ///
-    /// If no endpoint answers for 15 seconds; if what is there is of another release.
+    /// If no endpoint answers for 15 seconds; if what is there is of another release; at once, if etcd refuses this server or
+    /// the options do not go together.
     ///
     /// # Cancel safety
     ///
@@ -86,7 +93,9 @@ impl EtcdStore {
         let thread = thread::Builder::new().name("registry-etcd".into()).spawn(run);
         let thread = thread.map_err(|source| OpenError::Thread { source })?;
         let (shared, runtime) = answer.await.expect("opening does not panic")?;
-        Ok(Self { shared, runtime, stop: Some(stop), thread: Some(thread) })
+        let (deciding, handovers) = (Arc::clone(&shared), shared.handovers.clone());
+        let charge = Charge::part(move |id| deciding.looks_after(id), handovers);
+        Ok(Self { shared, charge, runtime, stop: Some(stop), thread: Some(thread) })
     }
 
     /// What the store can do, now and from now on.
@@ -162,6 +171,10 @@ impl Store for EtcdStore {
             let _ = gate.await;
         })
     }
+
+    fn charge(&self) -> Charge {
+        self.charge.clone()
+    }
 }
 
 /// Tells when everything is known that there was when this was called.
@@ -187,11 +200,30 @@ fn parse(endpoints: &[String], options: &EtcdOptions) -> Result<Vec<Endpoint>, O
     if prefix.len() < 2 || !prefix.starts_with('/') || !prefix.ends_with('/') {
         return Err(OpenError::Prefix { prefix: prefix.clone() });
     }
-    let parsed = endpoints.iter().map(|endpoint| {
-        Endpoint::from_shared(endpoint.clone())
-            .map_err(|source| OpenError::Endpoint { endpoint: endpoint.clone(), source })
-    });
-    parsed.collect()
+    Door::new(options).check().map_err(|source| OpenError::Credentials { source })?;
+    endpoints.iter().map(|endpoint| parse_endpoint(endpoint, options)).collect()
+}
+
+fn parse_endpoint(text: &str, options: &EtcdOptions) -> Result<Endpoint, OpenError> {
+    let endpoint = text.to_owned();
+    let parsed = match Endpoint::from_shared(text.to_owned()) {
+        Ok(parsed) => parsed,
+        Err(source) => return Err(OpenError::Endpoint { endpoint, source }),
+    };
+    let is_tls = parsed.uri().scheme_str() == Some("https");
+    match &options.tls {
+        None if is_tls => Err(OpenError::NoAuthority { endpoint }),
+        Some(_) if !is_tls => Err(OpenError::NotTls { endpoint }),
+        None if options.user.is_some() && !is_of_this_host(&parsed) => {
+            Err(OpenError::OpenPassword { endpoint })
+        }
+        _ => Ok(parsed),
+    }
+}
+
+fn is_of_this_host(endpoint: &Endpoint) -> bool {
+    let host = endpoint.uri().host().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 /// The life of the thread.
@@ -223,7 +255,7 @@ async fn start(
 ) -> Result<Arc<Shared>, OpenError> {
     let begun = Instant::now();
     let (me, keys) = (ServerId(rand::rng().random()), Keys::new(&options.prefix));
-    let cluster = Cluster::new(endpoints);
+    let cluster = Cluster::new(endpoints, Door::new(&options));
     let reader = Reader { cluster: &cluster, keys: &keys, me };
     let prefix = options.prefix.clone();
     let (cache, target) = loop {
@@ -232,6 +264,7 @@ async fn start(
             Err(Stop::Broken(broken)) => {
                 return Err(OpenError::Contents { prefix, source: ContentsError::from(broken) });
             }
+            Err(Stop::Refused(fault)) => return Err(OpenError::Refused { fault }),
             Err(Stop::Lost(fault)) if begun.elapsed() > OPEN_PATIENCE => {
                 return Err(OpenError::Away { fault });
             }
@@ -294,6 +327,9 @@ async fn read_with_history(
 
 impl From<Failure> for OpenError {
     fn from(failure: Failure) -> Self {
-        Self::Away { fault: failure.fault("open the registry") }
+        match failure {
+            Failure::Refused(fault) => Self::Refused { fault },
+            failure => Self::Away { fault: failure.fault("open the registry") },
+        }
     }
 }

@@ -33,6 +33,7 @@
 //! puts a disk between them, so that what was answered outlives the process. Whatever a store is made of, it
 //! passes [`testing::conformance`].
 
+mod charge;
 pub mod codec;
 mod command;
 pub mod embedded;
@@ -44,6 +45,7 @@ pub mod testing;
 mod view;
 mod watch;
 
+pub use charge::{Charge, Handover, Handovers};
 pub use command::{Change, Command, Delta};
 pub use embedded::{EmbeddedOptions, EmbeddedStore};
 pub use error::{Closed, ClusterFault, Error};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use netloft_types::{Instance, InstanceId, Instances, Query, ReadMode, Revision, ServiceName};
 
-use crate::{Command, Error, FeedOptions, Limits, Watch};
+use crate::{Charge, Command, Error, FeedOptions, Limits, Watch};
 
 /// A boxed future, so that `Arc<dyn Store>` can be held.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -61,6 +61,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// How much of what may be there is there.
     fn usage(&self) -> Usage;
+
+    /// Which instances are looked after here: all, unless several servers share the store.
+    fn charge(&self) -> Charge {
+        Charge::everything()
+    }
 }
 
 /// What a store holds, beside its limits.

@@ -46,6 +46,11 @@ impl Care {
         Err(status::invalid(&refused))
     }
 
+    /// Whether the checks of an instance are run here, and not by another server of the same registry.
+    pub(crate) fn looks_after(&self, id: &InstanceId) -> bool {
+        self.store.charge().has(id)
+    }
+
     pub(crate) async fn heartbeat(
         &self,
         id: &InstanceId,

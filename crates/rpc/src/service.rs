@@ -110,6 +110,7 @@ impl wire::registry_server::Registry for Service {
     }
 
     async fn heartbeat(&self, request: Request<wire::HeartbeatRequest>) -> Answer<wire::HeartbeatResponse> {
+        let requester = Requester::find(request.extensions());
         let request = request.into_inner();
         let session = parse(&request.session_id)?;
         let id: InstanceId = parse(&request.instance_id)?;
@@ -117,6 +118,10 @@ impl wire::registry_server::Registry for Service {
         let health = from_wire::health(request.health).map_err(|error| status::invalid(&error))?;
         // Changes nothing, and tells whether the instance is the session's.
         self.apply(Command::Update { session, id: id.clone(), patch: Patch::default() }).await?;
+        if !self.shared.care.looks_after(&id) {
+            // Whoever renews a session here has its instances looked after here.
+            self.shared.renew(requester.as_deref(), session).await?;
+        }
         let observation = observation(health.unwrap_or(Health::Passing), &request.note);
         let counts_for = self.shared.care.heartbeat(&id, check.as_ref(), &observation).await?;
         let ttl_ms = u64::try_from(counts_for.as_millis()).unwrap_or(u64::MAX);

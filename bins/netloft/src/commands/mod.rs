@@ -8,7 +8,7 @@ mod run;
 mod status;
 
 use anyhow::Context as _;
-use netloft_client::{AgentClient, Client, ClientOptions, Error as ClientError, Refusal, Target};
+use netloft_client::{AgentClient, Client, ClientOptions, Error as ClientError, Refusal, Target, Targets};
 
 pub(crate) use self::network::made_of;
 use crate::args::{Command, Common};
@@ -62,9 +62,10 @@ pub(crate) fn agent(common: &Common) -> anyhow::Result<AgentClient> {
 
 /// The registry meant by the options: the one named, or the agent's own.
 pub(crate) fn registry(common: &Common) -> anyhow::Result<Client> {
-    let target = common.registry.clone().map_or_else(|| agent_target(common), Ok)?;
+    let own = || agent_target(common).map(Targets::from);
+    let targets = common.registry.clone().map_or_else(own, Ok)?;
     let credentials = common.credentials.credentials();
-    Ok(Client::connect_with(target, &ClientOptions { credentials, ..ClientOptions::default() }))
+    Ok(Client::connect_with(&targets, &ClientOptions { credentials, ..ClientOptions::default() }))
 }
 
 fn agent_target(common: &Common) -> anyhow::Result<Target> {

@@ -76,7 +76,7 @@ async fn act(scenario: Scenario, args: &UpArgs, agent: &Agent, socket: &Path) ->
     let duration = args.duration.or(scenario.duration);
     let mut screen = Screen::new();
     greet(&mut screen, args.host, &target, duration)?;
-    let client = Client::connect(target.clone());
+    let client = Client::connect(target.clone().into());
     let mut stage = Stage::open(scenario, agent.clone(), client, &target, screen).await?;
     let outcome = tokio::select! {
         outcome = stage.run(duration) => outcome,

@@ -46,7 +46,7 @@ async fn what_was_answered_is_in_the_first_answer_after_kill_9() {
         let target = client.target().clone();
         let mut writers = JoinSet::new();
         for writer in 0..WRITERS {
-            let (client, answered) = (Client::connect(target.clone()), Arc::clone(&answered));
+            let (client, answered) = (Client::connect(target.clone().into()), Arc::clone(&answered));
             writers.spawn(async move {
                 let mut held = Vec::new();
                 for number in 0.. {

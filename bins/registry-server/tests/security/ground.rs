@@ -280,7 +280,7 @@ impl Ground {
 
 pub(crate) fn client(target: &str, credentials: Credentials) -> Client {
     let options = ClientOptions { credentials, call_timeout: PATIENCE, ..ClientOptions::default() };
-    Client::connect_with(target.parse().unwrap(), &options)
+    Client::connect_with(&target.parse().unwrap(), &options)
 }
 
 /// Waits until something is so.

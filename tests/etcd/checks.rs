@@ -7,6 +7,7 @@ use std::time::Duration;
 use netloft_proto::registry::v1 as wire;
 use netloft_proto::registry::v1::registry_client::RegistryClient;
 use netloft_proto::{from_wire, to_wire};
+use netloft_tests::etcd::Cluster;
 use netloft_types::{Check, CheckKind, Checks, Health, Instance, Lifecycle, Query, Update};
 use nix::sys::signal::Signal;
 use tokio::net::TcpListener;
@@ -15,7 +16,6 @@ use tokio::time::{Instant, sleep, timeout};
 use tonic::Status;
 use tonic::transport::Channel;
 
-use crate::cluster::Cluster;
 use crate::processes::{GRACE, LEASE, Process, open, renew};
 use crate::world::block_on;
 

@@ -4,6 +4,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use netloft_client::{Client, Discovery, RegisterOptions};
+use netloft_tests::etcd::Cluster;
 use netloft_tests::programs::ours;
 use netloft_tests::running::Running;
 use netloft_types::{Instance, Query, Update};
@@ -11,7 +12,6 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::cluster::Cluster;
 use crate::processes::{GRACE, LEASE, Process};
 use crate::world::block_on;
 

@@ -5,23 +5,23 @@ use std::time::Duration;
 
 use netloft_registry::embedded::Condition;
 use netloft_registry::{Command, EXPIRY_DELAY_MAX, Error, Store, StoreOptions};
+use netloft_tests::etcd::{Cluster, Direction};
 use netloft_tests::running::until as until_true;
 use netloft_types::{Instance, Query, ReadMode, SessionId, Update};
 use nix::sys::signal::Signal;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::cluster::{Cluster, Direction, GRACE, LEASE_TTL, Server};
 use crate::load::{Report, under_load};
 use crate::lossy::Lossy;
-use crate::world::{Node, block_on, new_prefix, open};
+use crate::world::{GRACE, LEASE_TTL, Node, Server, block_on, new_prefix, open};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A cluster of three with an observer and two servers.
 fn three() -> (Cluster, Server, [Server; 2]) {
     let mut cluster = Cluster::start(3);
-    let observer = cluster.server(StoreOptions::default());
-    let servers = [(); 2].map(|()| cluster.server(StoreOptions::default()));
+    let observer = Server::join(&mut cluster, StoreOptions::default());
+    let servers = [(); 2].map(|()| Server::join(&mut cluster, StoreOptions::default()));
     (cluster, observer, servers)
 }
 
@@ -244,8 +244,8 @@ pub(crate) fn an_answer_that_is_lost_on_its_way_is_found_out() {
 
 pub(crate) fn what_was_compacted_meanwhile_is_a_reset() {
     let mut cluster = Cluster::start(1);
-    let observer = cluster.server(StoreOptions::default());
-    let servers = [(); 2].map(|()| cluster.server(StoreOptions::default()));
+    let observer = Server::join(&mut cluster, StoreOptions::default());
+    let servers = [(); 2].map(|()| Server::join(&mut cluster, StoreOptions::default()));
     let report = load(&observer, &servers, async {
         a_while().await;
         servers[0].unplug();
@@ -264,7 +264,7 @@ pub(crate) fn what_was_compacted_meanwhile_is_a_reset() {
 
 pub(crate) fn what_ended_leaves_nothing_in_etcd() {
     let mut cluster = Cluster::start(1);
-    let servers = [(); 2].map(|()| cluster.server(StoreOptions::default()));
+    let servers = [(); 2].map(|()| Server::join(&mut cluster, StoreOptions::default()));
     let [here, there] = servers;
     block_on(async {
         let [all, one] = [1, 2].map(SessionId::from_number);
@@ -287,7 +287,7 @@ pub(crate) fn what_ended_leaves_nothing_in_etcd() {
 
 pub(crate) fn what_somebody_deletes_by_hand_is_noticed_and_told() {
     let mut cluster = Cluster::start(1);
-    let servers = [(); 2].map(|()| cluster.server(StoreOptions::default()));
+    let servers = [(); 2].map(|()| Server::join(&mut cluster, StoreOptions::default()));
     let [here, there] = [&servers[0].store, &servers[1].store];
     block_on(async {
         let session = SessionId::from_number(1);
@@ -326,7 +326,7 @@ pub(crate) fn what_somebody_deletes_by_hand_is_noticed_and_told() {
 
 pub(crate) fn an_old_copy_of_etcd_is_not_taken_for_the_history_that_was_followed() {
     let mut cluster = Cluster::start(1);
-    let servers = [(); 2].map(|()| cluster.server(StoreOptions::default()));
+    let servers = [(); 2].map(|()| Server::join(&mut cluster, StoreOptions::default()));
     let [here, there] = [&servers[0].store, &servers[1].store];
     let session = SessionId::from_number(1);
     block_on(async {

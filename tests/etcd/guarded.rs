@@ -11,7 +11,9 @@ use netloft_registry::{Command as Change, Store};
 use netloft_registry_etcd::{
     CredentialError, EtcdIdentity, EtcdOptions, EtcdPassword, EtcdStore, EtcdTls, EtcdUser, OpenError,
 };
+use netloft_tests::etcd::command;
 use netloft_tests::programs::ours;
+use netloft_tests::raise_loopback;
 use netloft_tests::running::{Running, eventually};
 use netloft_types::{Instance, Query, ReadMode, SessionId, Update};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
@@ -19,7 +21,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::world::{block_on, command, until_listening, up};
+use crate::world::{block_on, until_listening};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -81,7 +83,7 @@ impl Guarded {
     }
 
     fn start(&mut self) {
-        up();
+        raise_loopback();
         let data = self.path("data");
         let mut command = command("one", &data, "127.0.0.1", "one=http://127.0.0.1:2380");
         command.args(&self.more);

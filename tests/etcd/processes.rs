@@ -6,6 +6,7 @@ use std::time::Duration;
 use netloft_proto::registry::v1 as wire;
 use netloft_proto::registry::v1::registry_client::RegistryClient;
 use netloft_registry::EXPIRY_DELAY_MAX;
+use netloft_tests::etcd::Cluster;
 use netloft_tests::programs::ours;
 use netloft_tests::running::{Finished, Running, until};
 use nix::sys::signal::Signal;
@@ -13,7 +14,6 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 use tonic::transport::Channel;
 
-use crate::cluster::Cluster;
 use crate::world::block_on;
 
 const TTL: Duration = Duration::from_secs(2);
@@ -109,7 +109,11 @@ pub(crate) fn without_etcd_a_stale_answer_tells_its_age_and_all_else_says_why_no
         cluster.signal(0, Signal::SIGCONT);
         until("it is logged", || server.process.stderr().contains("etcd answers again"));
         let fresh: Value = serde_json::from_str(&server.resolve(&[]).success()).unwrap();
-        assert_eq!((&fresh["age_ms"], &fresh["instances"][0]["id"]), (&0.into(), &"a".into()));
+        assert_eq!(fresh["age_ms"], 0);
+        // What is not known to be done may be done once etcd goes on.
+        let may_be_closed = refused.message().contains("whether the change was made is not known");
+        let is_there = fresh["instances"][0]["id"] == "a";
+        assert!(is_there || may_be_closed, "{refused}: {fresh}");
     });
     server.process.stop().success();
 }

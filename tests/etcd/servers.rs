@@ -9,10 +9,11 @@ use netloft_registry::{
     Applied, BoxFuture, Command, EXPIRY_DELAY_MAX, Error, Found, Services, Snapshot, Store, StoreOptions,
     Usage, Watch,
 };
+use netloft_tests::etcd::Cluster;
 use netloft_types::{Instance, InstanceId, Query, ReadMode, Revision, SessionId, Update};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::world::{Node, block_on, new_prefix, open};
+use crate::world::{LEASE_TTL, Node, Server, block_on, new_prefix, open};
 
 const TTL: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -168,6 +169,25 @@ pub(crate) fn a_session_lives_where_it_is_renewed_and_ends_everywhere() {
     });
 }
 
+pub(crate) fn a_server_that_does_not_hear_ends_no_session_that_another_took_over() {
+    let mut cluster = Cluster::start(1);
+    let [deaf, other] = [(); 2].map(|()| Server::join(&mut cluster, StoreOptions::default()));
+    block_on(async {
+        let (session, ttl) = (SessionId::from_number(1), Some(Duration::from_secs(1)));
+        let renew = async || other.store.apply(Command::RenewSession { session }).await;
+        deaf.store.apply(Command::OpenSession { session, ttl }).await.unwrap();
+        other.store.list(&Query::everything(), ReadMode::Linearizable).await.unwrap();
+        deaf.deafen();
+        let deafened = Instant::now();
+        // The deaf one takes it for overdue within its lease, and says so.
+        while deafened.elapsed() < LEASE_TTL + TTL {
+            renew().await.expect("the session lives at the other server");
+            sleep(Duration::from_millis(200)).await;
+        }
+        other.store.apply(Command::CloseSession { session }).await.unwrap();
+    });
+}
+
 pub(crate) fn the_sessions_of_a_server_that_leaves_live_on_at_another() {
     let _node = Node::start();
     block_on(async {
@@ -232,6 +252,25 @@ pub(crate) fn a_watch_goes_on_at_another_server_that_knows_more_or_less() {
             };
             assert!(knows, "round {round}: {told:?}");
         }
+    });
+}
+
+pub(crate) fn a_server_that_joins_knows_what_was_before() {
+    let _node = Node::start();
+    block_on(async {
+        let prefix = new_prefix();
+        let here = open(&Node::endpoints(), &prefix, StoreOptions::default()).await;
+        let session = SessionId::from_number(1);
+        here.apply(Command::OpenSession { session, ttl: None }).await.unwrap();
+        let mut made = Vec::new();
+        for id in ["a", "b", "c"] {
+            made.push(here.apply(Command::Register { session, instance: instance(id) }).await.unwrap().at);
+        }
+        let there = open(&Node::endpoints(), &prefix, StoreOptions::default()).await;
+        let mut watch = there.watch(Query::everything(), Some(made[0])).unwrap();
+        let told = timeout(PATIENCE, watch.next()).await.unwrap().unwrap();
+        let revisions: Vec<_> = told.iter().map(Update::at).collect();
+        assert!(revisions == made[1..] && told.iter().all(|it| matches!(it, Update::Put { .. })), "{told:?}");
     });
 }
 

@@ -1,14 +1,14 @@
-//! Etcd for a test: one node here, or several in namespaces of their own.
+//! Etcd for a test, and registry servers around it: here, or in namespaces of their own.
 
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
-use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use netloft_registry::StoreOptions;
 use netloft_registry_etcd::{EtcdOptions, EtcdStore};
-use netloft_tests::programs::etcd;
+use netloft_tests::etcd::{Cluster, Place, command};
+use netloft_tests::raise_loopback;
 use netloft_tests::running::{Running, until};
 use tempfile::TempDir;
 
@@ -18,12 +18,22 @@ pub(crate) struct Node {
     _directory: TempDir,
 }
 
+/// A registry server in a namespace of its own.
+pub(crate) struct Server {
+    pub(crate) store: Arc<EtcdStore>,
+    place: Place,
+}
+
 const CLIENT: &str = "http://127.0.0.1:2379";
+
+/// How long a server is missed before the others take it for gone, and a session waits beyond its time to live.
+pub(crate) const LEASE_TTL: Duration = Duration::from_secs(3);
+pub(crate) const GRACE: Duration = Duration::from_secs(2);
 
 impl Node {
     /// Starts it and waits until it answers.
     pub(crate) fn start() -> Self {
-        up();
+        raise_loopback();
         let directory = TempDir::new().unwrap();
         let process =
             Running::spawn(command("one", directory.path(), "127.0.0.1", "one=http://127.0.0.1:2380"));
@@ -33,6 +43,32 @@ impl Node {
 
     pub(crate) fn endpoints() -> Vec<String> {
         vec![CLIENT.to_owned()]
+    }
+}
+
+impl Server {
+    /// Opens one that joins the others of a cluster.
+    pub(crate) fn join(cluster: &mut Cluster, store: StoreOptions) -> Self {
+        let options = EtcdOptions { store, lease_ttl: LEASE_TTL, grace: GRACE, ..EtcdOptions::default() };
+        let (place, endpoints) = (cluster.plug_in(), cluster.endpoints());
+        // Its thread begins where the one that opens it is.
+        let open = move || block_on(EtcdStore::open(&endpoints, options));
+        let store = Arc::new(place.netns().run(open).unwrap().unwrap());
+        Self { store, place }
+    }
+
+    /// Lets it ask, and not hear.
+    pub(crate) fn deafen(&self) {
+        self.place.deafen();
+    }
+
+    /// Cuts it off from everything.
+    pub(crate) fn unplug(&self) {
+        self.place.unplug();
+    }
+
+    pub(crate) fn plug(&self) {
+        self.place.plug();
     }
 }
 
@@ -56,27 +92,8 @@ pub(crate) fn new_prefix() -> String {
     format!("/test-{}/", COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// The command of a node of a cluster, with its data in a directory and both its ports at an address.
-pub(crate) fn command(name: &str, directory: &Path, address: &str, cluster: &str) -> Command {
-    let (clients, peers) = (format!("http://{address}:2379"), format!("http://{address}:2380"));
-    let mut command = Command::new(etcd());
-    command.args(["--name", name, "--initial-cluster", cluster, "--data-dir"]).arg(directory);
-    command.args(["--listen-client-urls", &clients, "--advertise-client-urls", &clients]);
-    command.args(["--listen-peer-urls", &peers, "--initial-advertise-peer-urls", &peers]);
-    // A test outlives no cut of power.
-    command.args(["--log-level", "error", "--logger", "zap", "--log-outputs", "stderr"]);
-    command
-}
-
 pub(crate) fn until_listening(address: SocketAddr) {
     until("etcd listens", || TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok());
-}
-
-/// A world begins with every link down.
-pub(crate) fn up() {
-    let mut up = Command::new(netloft_tests::programs::tool("ip"));
-    up.args(["link", "set", "lo", "up"]);
-    Running::spawn(up).wait().success();
 }
 
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {

@@ -15,19 +15,30 @@ use tokio::time::{Instant, timeout};
 use crate::client::{Client, Identity, LONG, Zeal, random_query};
 use crate::deployment::{Deployment, Embedded, EmbeddedOptions};
 use crate::judge::{Evidence, Judged, judge};
-use crate::mortals::live_and_die;
+use crate::mortals::{is_mortal, live_and_die};
 use crate::nemesis::{Done, Fault, Nemesis, address, prepare_cuts};
-use crate::processes::ClientProcesses;
+use crate::over_etcd::OverEtcd;
+use crate::processes::{ClientProcesses, is_process};
 use crate::speaker::{Speaker, list_everything};
 use crate::watcher::{Pace, Told, Watcher, end_key, ends};
-use crate::words::{Act, Answer, Content, Record, SERVICES, instance_of, now};
+use crate::words::{Act, Answer, Content, Record, SERVICES, author, instance_of, now};
+
+/// Where what is registered is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// By one server, on its disk.
+    OnDisk,
+    /// In etcd, by two servers.
+    InEtcd,
+}
 
 /// What is to go on.
 #[derive(Debug, Clone)]
 pub(crate) struct Campaign {
+    pub(crate) kept: Kept,
     pub(crate) faults: &'static [Fault],
     pub(crate) duration: Duration,
-    /// Changes that the registry remembers.
+    /// Changes that a registry on a disk remembers.
     pub(crate) history_len_max: usize,
     pub(crate) zeal: Zeal,
 }
@@ -63,7 +74,8 @@ pub(crate) fn run(name: &str, campaign: &Campaign) {
             "{name}, seed {seed}: idle: {judged:?}"
         );
         assert!(judged.resumed > 0 && judged.expired > 0, "{name}, seed {seed}: idle: {judged:?}");
-        assert!(done.dropped > 0 || !has(Fault::Cut), "{name}, seed {seed}: nothing was dropped");
+        let is_cut = has(Fault::Cut) || has(Fault::Part);
+        assert!(done.dropped > 0 || !is_cut, "{name}, seed {seed}: nothing was dropped");
         assert!(judged.exhausted > 0 || !has(Fault::FillDisk), "{name}, seed {seed}: the disk was not full");
         assert!(judged.lost > 0 || !has(Fault::KillServer), "{name}, seed {seed}: no answer was lost");
         let is_short = campaign.history_len_max < judged.revisions;
@@ -89,22 +101,44 @@ fn seeds() -> std::ops::RangeInclusive<u64> {
 
 fn run_once(name: &str, campaign: &Campaign, seed: u64) -> (Done, Judged) {
     let lab = Lab::new();
+    let outcome = match campaign.kept {
+        Kept::OnDisk => run_on_disk(name, campaign, seed, &lab),
+        Kept::InEtcd => {
+            let mut deployment = OverEtcd::start(&lab);
+            let outcome = rage_and_judge(name, campaign, seed, &mut deployment);
+            deployment.stop();
+            outcome
+        }
+    };
+    lab.finish();
+    outcome
+}
+
+fn run_on_disk(name: &str, campaign: &Campaign, seed: u64, lab: &Lab) -> (Done, Judged) {
     let place = lab.path("disk");
     // In memory, since no power is cut here: the disk of a busy machine would be most of what is waited for.
-    let disk = SmallDisk::mount(&place, if campaign.faults.contains(&Fault::FillDisk) { 16 } else { 256 });
+    let _disk = SmallDisk::mount(&place, if campaign.faults.contains(&Fault::FillDisk) { 16 } else { 256 });
     let directory: PathBuf = place.join("registry");
     let options = EmbeddedOptions { directory, history_len_max: campaign.history_len_max };
-    let mut deployment = Embedded::start(&lab, options);
+    let mut deployment = Embedded::start(lab, options);
+    let outcome = rage_and_judge(name, campaign, seed, &mut deployment);
+    deployment.stop();
+    outcome
+}
+
+fn rage_and_judge(
+    name: &str,
+    campaign: &Campaign,
+    seed: u64,
+    deployment: &mut dyn Deployment,
+) -> (Done, Judged) {
     prepare_cuts();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let (done, evidence) = runtime.block_on(rage(campaign, seed, &mut deployment));
+    let (done, evidence) = runtime.block_on(rage(campaign, seed, deployment));
     drop(runtime);
     let judged = judge(&evidence).unwrap_or_else(|broken| {
         panic!("{name}, NETLOFT_FAULT_SEEDS={seed}-{seed}: {broken}\nwhat was done:\n{}", done.log.join("\n"))
     });
-    deployment.stop();
-    drop(disk);
-    lab.finish();
     (done, judged)
 }
 
@@ -112,8 +146,8 @@ async fn rage(campaign: &Campaign, seed: u64, deployment: &mut dyn Deployment) -
     let mut crowd = Crowd::gather(deployment, seed);
     crowd.caught_up().await;
     crowd.begin(seed, campaign.zeal);
-    let server = deployment.addresses()[0];
-    let mut processes = ClientProcesses::start(PROCESSES, server, seed);
+    let servers = deployment.addresses();
+    let mut processes = ClientProcesses::start(PROCESSES, servers.clone(), seed);
     let (victims, kind) = (crowd.victims.clone(), campaign.faults);
     let (starved, starving) = watch::channel(Duration::ZERO);
     let pulse = tokio::spawn(take_pulse(starved));
@@ -132,19 +166,19 @@ async fn rage(campaign: &Campaign, seed: u64, deployment: &mut dyn Deployment) -
         mortals.extend(dead);
         records.extend(acts);
     }
-    let mut herald = Herald::new(server);
+    let mut herald = Herald::new(servers);
     herald.wait_for_the_dying().await;
     if done.kinds.contains(&Fault::KillServer) {
         // What sessions left behind that ended by themselves is not to come back.
         deployment.kill(0);
         deployment.restart(0);
-        done.restarts.push(now());
+        done.healed.push(now());
     }
     herald.announce_the_end().await;
     let last = herald.everything().await;
     records.extend(herald.records);
     // Many restarts have an image take the place of the history.
-    let remembers_everything = promises.remembers_everything && done.restarts.len() < 7;
+    let remembers_everything = promises.remembers_everything && done.healed.len() < 7;
     let evidence = Evidence {
         promises: crate::deployment::Promises { remembers_everything, ..promises },
         records,
@@ -152,8 +186,8 @@ async fn rage(campaign: &Campaign, seed: u64, deployment: &mut dyn Deployment) -
         watchers: told_by(crowd.watchers).await,
         mortals,
         last,
-        restarts: done.restarts.clone(),
-        away: done.away,
+        healed: std::mem::take(&mut done.healed),
+        away: std::mem::take(&mut done.away),
         starved: *starving.borrow(),
     };
     pulse.abort();
@@ -209,8 +243,9 @@ impl Crowd {
             addresses,
         };
         for number in 0..2_u8 {
-            let server = crowd.server(number);
-            let witness = Watcher::new(server, address(2 + number), Query::everything(), Pace::Witness, seed);
+            let servers = crowd.servers(number);
+            let witness =
+                Watcher::new(servers, address(2 + number), Query::everything(), Pace::Witness, seed);
             crowd.reached.push(witness.reached());
             crowd.witnesses.push(tokio::spawn(witness.run()));
         }
@@ -222,7 +257,7 @@ impl Crowd {
         for number in 0..CLIENTS {
             let identity = Identity {
                 number: u64::from(number) + 10,
-                server: self.server(number),
+                servers: self.servers(number),
                 from: self.victim(10 + number),
                 seed: dice.random(),
                 ttl: LONG,
@@ -234,20 +269,23 @@ impl Crowd {
         for number in 0..MORTALS {
             // Never cut off: nobody can tell how long it was not heard.
             let from = address(4 + number);
-            let (server, seed) = (self.server(number), dice.random());
-            let life = live_and_die(u64::from(number) + 50, server, from, seed, self.stop.subscribe());
+            let (servers, seed) = (self.servers(number), dice.random());
+            let life = live_and_die(number, servers, from, seed, self.stop.subscribe());
             self.mortals.spawn(life);
         }
         for number in 0..RESTLESS + SLOW {
             let pace = if number < RESTLESS { Pace::Restless } else { Pace::Slow };
             let query = random_query(&mut dice);
-            let (server, from) = (self.server(number), self.victim(50 + number));
-            self.watchers.push(tokio::spawn(Watcher::new(server, from, query, pace, dice.random()).run()));
+            let (servers, from) = (self.servers(number), self.victim(50 + number));
+            self.watchers.push(tokio::spawn(Watcher::new(servers, from, query, pace, dice.random()).run()));
         }
     }
 
-    fn server(&self, number: u8) -> std::net::SocketAddr {
-        self.addresses[usize::from(number) % self.addresses.len()]
+    /// All servers, in the order in which somebody tries them.
+    fn servers(&self, number: u8) -> Vec<std::net::SocketAddr> {
+        let mut servers = self.addresses.clone();
+        servers.rotate_left(usize::from(number) % self.addresses.len());
+        servers
     }
 
     fn victim(&mut self, number: u8) -> std::net::IpAddr {
@@ -257,7 +295,7 @@ impl Crowd {
 
     /// Waits until the witnesses know everything there is.
     async fn caught_up(&mut self) {
-        let mut speaker = Speaker::new(self.addresses[0], address(8));
+        let mut speaker = Speaker::new(self.addresses.clone(), address(8));
         let at = loop {
             if let Answer::Listed(at, _) = speaker.act(&list_everything()).await {
                 break at;
@@ -278,8 +316,8 @@ struct Herald {
 }
 
 impl Herald {
-    fn new(server: std::net::SocketAddr) -> Self {
-        Self { speaker: Speaker::new(server, address(9)), records: Vec::new() }
+    fn new(servers: Vec<std::net::SocketAddr>) -> Self {
+        Self { speaker: Speaker::new(servers, address(9)), records: Vec::new() }
     }
 
     async fn act(&mut self, act: Act) -> Answer {
@@ -297,11 +335,12 @@ impl Herald {
         }
     }
 
-    /// Waits until every session is gone that nobody renews.
+    /// Waits until every session is gone that nobody renews: of mortals, and of clients that were killed.
     async fn wait_for_the_dying(&mut self) {
         let dying = async {
-            let is_mortal = |key: &String| key.starts_with("mortal-") || key.starts_with("own-1000");
-            while self.list().await.keys().any(is_mortal) {
+            let is_dying =
+                |it: &Content| is_mortal(author(it.registered)) || is_process(author(it.registered));
+            while self.list().await.values().any(is_dying) {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };

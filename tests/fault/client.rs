@@ -10,13 +10,14 @@ use rand::{RngExt as _, SeedableRng as _};
 use tokio::sync::watch;
 
 use crate::speaker::{Speaker, list_everything, renew};
-use crate::words::{Act, Answer, Content, Record, SERVICES, now};
+use crate::words::{Act, Answer, Content, Record, SERVICES, now, value_of};
 
 /// Who a client is.
 #[derive(Debug, Clone)]
 pub(crate) struct Identity {
     pub(crate) number: u64,
-    pub(crate) server: SocketAddr,
+    /// The servers, in the order in which they are tried.
+    pub(crate) servers: Vec<SocketAddr>,
     pub(crate) from: IpAddr,
     pub(crate) seed: u64,
     /// How long its sessions live; one that outlasts the test is never renewed.
@@ -39,6 +40,9 @@ pub(crate) struct Zeal {
     pub(crate) pause_ms_max: u64,
 }
 
+/// Of how many things that it does, one is at another server than the one before.
+const STRAYS: u32 = 4;
+
 /// A session that outlasts every test.
 pub(crate) const LONG: Duration = Duration::from_mins(10);
 
@@ -54,7 +58,7 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) fn new(identity: Identity) -> Self {
         Self {
-            speaker: Speaker::new(identity.server, identity.from),
+            speaker: Speaker::new(identity.servers.clone(), identity.from),
             dice: StdRng::seed_from_u64(identity.seed),
             session: String::new(),
             written: 0,
@@ -94,6 +98,9 @@ impl Client {
         if self.identity.ttl < LONG && self.dice.random_range(0..20) == 0 {
             let rpc = self.speaker.connected().await;
             let _ = renew(rpc, &self.session).await;
+        }
+        if self.dice.random_range(0..STRAYS) == 0 {
+            self.speaker.stray();
         }
         // Before it is written down that something was done.
         self.speaker.connected().await;
@@ -145,7 +152,7 @@ impl Client {
 
     fn value(&mut self) -> u64 {
         self.written += 1;
-        self.identity.number * 1_000_000 + self.written
+        value_of(self.identity.number, self.written)
     }
 
     fn begin(&mut self, act: Act, called: u64) -> usize {

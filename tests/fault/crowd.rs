@@ -110,7 +110,7 @@ struct Publisher {
 
 impl Publisher {
     async fn start(server: SocketAddr) -> Self {
-        let mut speaker = Speaker::new(server, address(2));
+        let mut speaker = Speaker::new(vec![server], address(2));
         let session = speaker.open(LONG).await;
         Self { rpc: speaker.connected().await, session }
     }

@@ -1,14 +1,15 @@
 //! What is put under fault: servers, however many and on whatever store.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use netloft_tests::Lab;
+use netloft_tests::etcd::Cluster;
 use netloft_tests::running::Running;
 use nix::sys::signal::Signal;
 
-/// How a registry is started, hurt and healed. Another store is another of these, and one more line in `main`.
+/// How a registry is started, hurt and healed.
 pub(crate) trait Deployment {
     /// Where the servers are, whether they run or not.
     fn addresses(&self) -> Vec<SocketAddr>;
@@ -25,6 +26,16 @@ pub(crate) trait Deployment {
     /// The directory that fills up with its disk, if there is one.
     fn data_dir(&self) -> Option<PathBuf>;
 
+    /// Where servers reach from what they share with each other: each is parted from it by cutting off its address.
+    fn ways(&self) -> Vec<IpAddr> {
+        Vec::new()
+    }
+
+    /// What they share, if they share anything.
+    fn cluster(&mut self) -> Option<&mut Cluster> {
+        None
+    }
+
     /// What it promises beyond what every registry does.
     fn promises(&self) -> Promises;
 }
@@ -38,8 +49,10 @@ pub(crate) struct Promises {
     pub(crate) has_linearizable_reads: bool,
     /// A watch that is resumed never begins with a `Reset`, since the history is longer than the test.
     pub(crate) remembers_everything: bool,
-    /// How much longer a session lives after a restart.
+    /// How much longer a session lives after a server, or what servers share, was away.
     pub(crate) grace: Duration,
+    /// How much longer it may always live, since it can have changed its server.
+    pub(crate) takeover: Duration,
 }
 
 /// What can be chosen about a registry on its own disk.
@@ -117,6 +130,7 @@ impl Deployment for Embedded<'_> {
             has_linearizable_reads: true,
             remembers_everything: self.options.history_len_max >= 16_384,
             grace: GRACE,
+            takeover: Duration::ZERO,
         }
     }
 }

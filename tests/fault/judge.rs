@@ -27,10 +27,10 @@ pub(crate) struct Evidence {
     pub(crate) mortals: Vec<Mortal>,
     /// What there was in the end.
     pub(crate) last: Vec<Arc<Instance>>,
-    /// When a server was there again after it was killed.
-    pub(crate) restarts: Vec<u64>,
-    /// For how long servers stood still or were away.
-    pub(crate) away: Duration,
+    /// When a server, or what servers share, was there again.
+    pub(crate) healed: Vec<u64>,
+    /// From when until when anything stood still or was away.
+    pub(crate) away: Vec<(u64, u64)>,
     /// For how long the machine had no processor to give.
     pub(crate) starved: Duration,
 }
@@ -269,6 +269,9 @@ enum Moment<'a> {
 /// How late the news may be of what happened, on a machine with much else to do.
 const LATE: Duration = Duration::from_secs(3);
 
+/// How long a machine may have nothing to give, and clients that hurry still be in time.
+const STARVED_MAX: Duration = Duration::from_millis(200);
+
 /// Whether a session that was left alone ended neither early nor late.
 fn died_in_time(evidence: &Evidence, mortal: &Mortal) -> Result<(), String> {
     let Some(died) = time_of_death(&evidence.witnesses[0], &mortal.key) else {
@@ -280,18 +283,29 @@ fn died_in_time(evidence: &Evidence, mortal: &Mortal) -> Result<(), String> {
         let early = Duration::from_nanos(earliest - died);
         return Err(format!("EXPIRY: {mortal:?} ended {early:?} early"));
     }
+    // Whoever tries to renew all the time does so in time, through every fault that is healed.
+    if mortal.was_missed && evidence.starved < STARVED_MAX {
+        return Err(format!("EXPIRY: {mortal:?} ended although it was to be renewed"));
+    }
     // A restart counts as a renewal, of what there is then.
-    let restarts = evidence.restarts.iter().copied().filter(|restart| *restart < died);
-    let last_heard = restarts.fold(mortal.last_tried, u64::max);
-    let grace = if evidence.restarts.is_empty() { Duration::ZERO } else { evidence.promises.grace };
-    // The registry does not count a gap of more than a second, nor the second after it.
-    let still = evidence.away + 4 * evidence.starved;
-    let latest = last_heard + ns(mortal.ttl + grace + EXPIRY_DELAY_MAX + still + LATE);
+    let healed = evidence.healed.iter().copied().filter(|healed| *healed < died);
+    let last_heard = healed.fold(mortal.last_tried, u64::max);
+    let promises = &evidence.promises;
+    let grace = if evidence.healed.is_empty() { Duration::ZERO } else { promises.grace };
+    let still = away_between(evidence, last_heard, died) + 4 * evidence.starved;
+    let latest = last_heard + ns(mortal.ttl + grace + promises.takeover + EXPIRY_DELAY_MAX + still + LATE);
     if died > latest {
         let late = Duration::from_nanos(died - latest);
         return Err(format!("EXPIRY: {mortal:?} ended {late:?} late"));
     }
     Ok(())
+}
+
+/// For how long nobody counted. The registry does not count a gap of more than a second, nor the second after it.
+fn away_between(evidence: &Evidence, from: u64, until: u64) -> Duration {
+    let overlaps = evidence.away.iter().filter(|(began, ended)| *ended > from && *began < until);
+    let spans = overlaps.map(|(began, ended)| Duration::from_nanos(ended.min(&until) - began.max(&from)));
+    spans.map(|span| span + Duration::from_secs(1)).sum()
 }
 
 fn time_of_death(witness: &Told, key: &str) -> Option<u64> {

@@ -1,5 +1,6 @@
-//! The registry under fault: the real program in a private network, concurrent clients that speak the wire protocol and
-//! write everything down, those who watch, somebody who does harm by a seed, and the judgement of it all.
+//! The registry under fault: the real program in a private network, on its own disk or twice over a cluster of etcd,
+//! concurrent clients that speak the wire protocol and write everything down, those who watch, somebody who does harm by
+//! a seed, and the judgement of it all.
 //!
 //! Every history of a key must be linearizable ([`spec`]); every watch must keep the seven promises, and everything that
 //! anybody was told must be one and the same history ([`judge`]). `NETLOFT_FAULT_SEEDS=100` runs every campaign with a
@@ -19,6 +20,7 @@ mod deployment;
 mod judge;
 mod mortals;
 mod nemesis;
+mod over_etcd;
 mod processes;
 mod speaker;
 mod spec;
@@ -44,6 +46,9 @@ fn main() -> ExitCode {
         case(campaigns::every_promise_holds_when_the_disk_is_full),
         case(campaigns::every_promise_holds_when_history_is_short),
         case(campaigns::every_promise_holds_when_everything_goes_wrong),
+        case(campaigns::every_promise_holds_over_etcd_when_all_want_the_same_at_once),
+        case(campaigns::every_promise_holds_over_etcd_when_servers_fail),
+        case(campaigns::every_promise_holds_over_etcd_when_etcd_fails),
         case(storm::a_storm_of_registrations_and_reconnections_loses_nothing),
         case(crowd::ten_thousand_watchers_are_told_and_slow_ones_cost_nothing),
     ])

@@ -6,8 +6,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use netloft_tests::disk::fill;
+use netloft_tests::etcd::Cluster;
 use netloft_tests::programs::tool;
 use netloft_tests::running::Running;
+use nix::sys::signal::Signal;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::time::{Instant, sleep};
@@ -33,6 +35,15 @@ pub(crate) enum Fault {
     Cut,
     /// Leaves no room on the disk of the registry for a while.
     FillDisk,
+    /// Parts a server from what it shares with others, which its clients do not notice; or drops only what it asks, or
+    /// only what it is answered.
+    Part,
+    /// Kills the leader of etcd, and starts it again.
+    KillLeader,
+    /// Stops it for a while.
+    FreezeLeader,
+    /// Kills all of etcd, and starts it again.
+    KillEtcd,
 }
 
 /// What was done, so that a test can tell that it was not idle.
@@ -42,10 +53,10 @@ pub(crate) struct Done {
     pub(crate) log: Vec<String>,
     pub(crate) kinds: BTreeSet<Fault>,
     pub(crate) count: usize,
-    /// When a server was there again.
-    pub(crate) restarts: Vec<u64>,
-    /// For how long servers stood still or were away.
-    pub(crate) away: Duration,
+    /// When a server, or what servers share, was there again.
+    pub(crate) healed: Vec<u64>,
+    /// From when until when any of them stood still or was away.
+    pub(crate) away: Vec<(u64, u64)>,
     /// Packets that were dropped.
     pub(crate) dropped: u64,
 }
@@ -115,6 +126,16 @@ impl<'a> Nemesis<'a> {
                 Fault::Stutter => self.stutter().await,
                 Fault::Cut => self.cut().await,
                 Fault::FillDisk => self.fill_disk().await,
+                Fault::Part => self.part().await,
+                Fault::KillLeader => {
+                    let leader = self.etcd().leader();
+                    self.kill_members(&[leader]).await;
+                }
+                Fault::FreezeLeader => self.freeze_leader().await,
+                Fault::KillEtcd => {
+                    let all: Vec<usize> = (0..self.etcd().size()).collect();
+                    self.kill_members(&all).await;
+                }
             }
         }
         sleep(self.moment(300, 600)).await;
@@ -124,12 +145,11 @@ impl<'a> Nemesis<'a> {
         let server = self.pick(self.deployment.addresses().len());
         let pause = self.moment(0, 400);
         self.note(&format!("kill server {server}, away for {pause:?}"));
-        let began = Instant::now();
+        let began = now();
         self.deployment.kill(server);
         sleep(pause).await;
         self.deployment.restart(server);
-        self.done.restarts.push(now());
-        self.done.away += began.elapsed();
+        self.is_healed(began);
         self.note(&format!("server {server} is back"));
     }
 
@@ -142,23 +162,30 @@ impl<'a> Nemesis<'a> {
         let server = self.pick(self.deployment.addresses().len());
         let span = self.moment(1_000, 3_000);
         self.note(&format!("stop server {server} for {span:?}"));
+        let began = now();
         self.deployment.freeze(server, true);
         sleep(span).await;
         self.deployment.freeze(server, false);
-        self.done.away += span;
+        if self.deployment.cluster().is_some() {
+            // The others may have taken it for gone.
+            self.is_healed(began);
+        } else {
+            self.was_away(began);
+        }
     }
 
     async fn stutter(&mut self) {
         let server = self.pick(self.deployment.addresses().len());
         self.note(&format!("server {server} stutters"));
+        let began = now();
         for _ in 0..20 {
             let span = self.moment(20, 60);
             self.deployment.freeze(server, true);
             sleep(span).await;
             self.deployment.freeze(server, false);
-            self.done.away += span;
             sleep(self.moment(5, 40)).await;
         }
+        self.was_away(began);
     }
 
     async fn cut(&mut self) {
@@ -167,17 +194,30 @@ impl<'a> Nemesis<'a> {
         while cut.len() > some {
             cut.remove(self.pick(cut.len()));
         }
+        let all = self.victims.len();
+        self.note(&format!("cut off {} of {all}", cut.len()));
+        self.drop_packets(&cut).await;
+    }
+
+    /// Parts one server from what it shares with others.
+    async fn part(&mut self) {
+        let ways = self.deployment.ways();
+        let server = self.pick(ways.len());
+        self.note(&format!("part server {server}"));
+        let began = now();
+        self.drop_packets(&ways[server..=server]).await;
+        self.is_healed(began);
+    }
+
+    /// Drops what is sent from addresses, what is sent to them, or both; for a while, or on and off.
+    async fn drop_packets(&mut self, cut: &[IpAddr]) {
         let sets: &[&str] = [&["requests", "answers"][..], &["requests"], &["answers"]][self.pick(3)];
         let (times, span) = if self.dice.random_range(0..3) == 0 {
             (5, self.moment(60, 250))
         } else {
             (1, self.moment(600, 2_500))
         };
-        self.note(&format!(
-            "cut off {} of {}: {sets:?}, {times} times {span:?}",
-            cut.len(),
-            self.victims.len()
-        ));
+        self.note(&format!("of them drop {sets:?}, {times} times {span:?}"));
         let list = cut.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         for _ in 0..times {
             let change = |verb: &str| {
@@ -190,6 +230,48 @@ impl<'a> Nemesis<'a> {
             sleep(span / 2).await;
         }
         self.done.dropped = dropped();
+    }
+
+    async fn kill_members(&mut self, members: &[usize]) {
+        let pause = self.moment(300, 2_500);
+        self.note(&format!("kill members {members:?} of etcd, away for {pause:?}"));
+        let began = now();
+        for member in members {
+            self.etcd().kill(*member);
+        }
+        sleep(pause).await;
+        for member in members {
+            self.etcd().restart(*member);
+        }
+        self.etcd().until_led();
+        self.is_healed(began);
+        self.note("etcd is back");
+    }
+
+    async fn freeze_leader(&mut self) {
+        let leader = self.etcd().leader();
+        let span = self.moment(1_000, 3_000);
+        self.note(&format!("stop member {leader} of etcd, its leader, for {span:?}"));
+        let began = now();
+        self.etcd().signal(leader, Signal::SIGSTOP);
+        sleep(span).await;
+        self.etcd().signal(leader, Signal::SIGCONT);
+        self.etcd().until_led();
+        self.is_healed(began);
+    }
+
+    fn etcd(&mut self) -> &mut Cluster {
+        self.deployment.cluster().expect("what is to fail is there")
+    }
+
+    /// Something is there again, and whatever was counted is counted anew.
+    fn is_healed(&mut self, away_since: u64) {
+        self.was_away(away_since);
+        self.done.healed.push(now());
+    }
+
+    fn was_away(&mut self, since: u64) {
+        self.done.away.push((since, now()));
     }
 
     async fn fill_disk(&mut self) {
@@ -208,7 +290,7 @@ impl<'a> Nemesis<'a> {
 
     /// Uses up what the log has filled ahead.
     async fn write_until_full(&mut self) -> usize {
-        let mut speaker = Speaker::new(self.deployment.addresses()[0], address(7));
+        let mut speaker = Speaker::new(self.deployment.addresses(), address(7));
         let session = self.session.get_or_insert(speaker.open(LONG).await).clone();
         for written in 0.. {
             self.written += 1;
@@ -251,6 +333,10 @@ pub(crate) fn prepare_cuts() {
                  type filter hook input priority 0; policy accept;
                  ip saddr @requests counter name dropped drop
                  ip daddr @answers counter name dropped drop
+             }
+             chain output {
+                 type filter hook output priority 0; policy accept;
+                 oifname != lo ip saddr @requests counter name dropped drop
              }
          }\n");
 }

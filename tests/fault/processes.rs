@@ -22,7 +22,7 @@ const CLIENT: &str = "NETLOFT_FAULT_CLIENT";
 pub(crate) const TTL: Duration = Duration::from_secs(2);
 
 pub(crate) struct ClientProcesses {
-    server: SocketAddr,
+    servers: Vec<SocketAddr>,
     seed: u64,
     started: u64,
     running: Vec<(u64, Running)>,
@@ -30,13 +30,18 @@ pub(crate) struct ClientProcesses {
     pub(crate) killed: usize,
 }
 
-/// The numbers of such clients; those of others are below.
-const FIRST: u64 = 1_000;
+/// The numbers of such clients; those of other clients are below.
+const NUMBERS: std::ops::Range<u64> = 1_000..2_000;
+
+/// Whether a number is that of a client that is a process of its own.
+pub(crate) fn is_process(number: u64) -> bool {
+    NUMBERS.contains(&number)
+}
 
 impl ClientProcesses {
-    pub(crate) fn start(count: usize, server: SocketAddr, seed: u64) -> Self {
+    pub(crate) fn start(count: usize, servers: Vec<SocketAddr>, seed: u64) -> Self {
         let mut clients =
-            Self { server, seed, started: 0, running: Vec::new(), records: Vec::new(), killed: 0 };
+            Self { servers, seed, started: 0, running: Vec::new(), records: Vec::new(), killed: 0 };
         for _ in 0..count {
             clients.start_one();
         }
@@ -44,11 +49,14 @@ impl ClientProcesses {
     }
 
     fn start_one(&mut self) {
-        let number = FIRST + self.started;
+        let number = NUMBERS.start + self.started;
         self.started += 1;
         let from = address(u8::try_from(200 + self.started % 50).unwrap());
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.env(CLIENT, format!("{number} {} {from} {}", self.server, self.seed ^ number));
+        let servers = self.servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        command.env(CLIENT, format!("{number} {servers} {from} {}", self.seed ^ number));
+        // The next one begins at another server.
+        self.servers.rotate_left(1);
         self.running.push((number, Running::spawn(command)));
     }
 
@@ -81,10 +89,10 @@ impl ClientProcesses {
 pub(crate) fn be_client() -> Option<ExitCode> {
     let told = std::env::var(CLIENT).ok()?;
     let words: Vec<&str> = told.split(' ').collect();
-    let [number, server, from, seed] = words[..] else { panic!("{CLIENT} is {told:?}") };
+    let [number, servers, from, seed] = words[..] else { panic!("{CLIENT} is {told:?}") };
     let identity = Identity {
         number: number.parse().unwrap(),
-        server: server.parse().unwrap(),
+        servers: servers.split(',').map(|server| server.parse().unwrap()).collect(),
         from: from.parse().unwrap(),
         seed: seed.parse().unwrap(),
         ttl: TTL,

@@ -18,34 +18,46 @@ const DEADLINE: Duration = Duration::from_secs(1);
 /// The pause after a connection failed.
 const PAUSE: Duration = Duration::from_millis(30);
 
-/// A connection to one server, from an address of its own, by which it can be cut off.
+/// Connections to servers, one of which is spoken to, from an address by which all can be cut off. After anything that is
+/// in doubt it is the next one.
 pub(crate) struct Speaker {
-    server: SocketAddr,
+    servers: Vec<SocketAddr>,
+    /// Which one it speaks to.
+    at: usize,
     from: IpAddr,
-    rpc: Option<RegistryClient<Channel>>,
+    rpcs: Vec<Option<RegistryClient<Channel>>>,
 }
 
 impl Speaker {
-    pub(crate) fn new(server: SocketAddr, from: IpAddr) -> Self {
-        Self { server, from, rpc: None }
+    pub(crate) fn new(servers: Vec<SocketAddr>, from: IpAddr) -> Self {
+        Self { at: 0, from, rpcs: servers.iter().map(|_| None).collect(), servers }
     }
 
     /// Connects, however often it takes.
     pub(crate) async fn connected(&mut self) -> RegistryClient<Channel> {
         loop {
-            if let Some(rpc) = &self.rpc {
+            if let Some(rpc) = &self.rpcs[self.at] {
                 return rpc.clone();
             }
-            match timeout(DEADLINE, endpoint(self.server, self.from).connect()).await {
-                Ok(Ok(channel)) => self.rpc = Some(RegistryClient::new(channel)),
-                Ok(Err(_)) | Err(_) => tokio::time::sleep(PAUSE).await,
+            let endpoint = endpoint(self.servers[self.at], self.from);
+            if let Ok(Ok(channel)) = timeout(DEADLINE, endpoint.connect()).await {
+                self.rpcs[self.at] = Some(RegistryClient::new(channel));
+            } else {
+                self.hang_up();
+                tokio::time::sleep(PAUSE).await;
             }
         }
     }
 
     /// Forgets a connection of which nobody knows what it is worth.
     pub(crate) fn hang_up(&mut self) {
-        self.rpc = None;
+        self.rpcs[self.at] = None;
+        self.stray();
+    }
+
+    /// Goes to another server, if there is one, without any need.
+    pub(crate) fn stray(&mut self) {
+        self.at = (self.at + 1) % self.servers.len();
     }
 
     /// Opens a session, and tries until there is one.

@@ -36,7 +36,9 @@ pub(crate) enum Pace {
 }
 
 pub(crate) struct Watcher {
-    server: SocketAddr,
+    servers: Vec<SocketAddr>,
+    /// Which one it watches at, the next time it begins.
+    at: usize,
     from: IpAddr,
     pace: Pace,
     dice: StdRng,
@@ -60,10 +62,11 @@ pub(crate) struct Told {
 }
 
 impl Watcher {
-    pub(crate) fn new(server: SocketAddr, from: IpAddr, query: Query, pace: Pace, seed: u64) -> Self {
+    pub(crate) fn new(servers: Vec<SocketAddr>, from: IpAddr, query: Query, pace: Pace, seed: u64) -> Self {
         let recording = Recording { query, batches: Vec::new() };
         Self {
-            server,
+            servers,
+            at: 0,
             from,
             pace,
             dice: StdRng::seed_from_u64(seed),
@@ -82,7 +85,10 @@ impl Watcher {
     pub(crate) async fn run(mut self) -> Told {
         while !self.is_over() {
             let after = self.told.recording.batches.last().and_then(|batch| Some(batch.last()?.at()));
-            let Some(stream) = self.begin(after).await else {
+            let begun = self.begin(after).await;
+            // What it knows from one server goes on at the next.
+            self.at = (self.at + 1) % self.servers.len();
+            let Some(stream) = begun else {
                 sleep(PAUSE).await;
                 continue;
             };
@@ -93,7 +99,7 @@ impl Watcher {
     }
 
     async fn begin(&self, after: Option<Revision>) -> Option<Streaming<wire::WatchResponse>> {
-        let mut endpoint = endpoint(self.server, self.from)
+        let mut endpoint = endpoint(self.servers[self.at], self.from)
             .http2_keep_alive_interval(DEADLINE / 2)
             .keep_alive_timeout(DEADLINE);
         if self.pace == Pace::Slow {

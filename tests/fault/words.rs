@@ -163,6 +163,16 @@ pub(crate) fn instance_of(key: &str, content: Content) -> Instance {
     }
 }
 
+/// The number that somebody writes for the `count`th time.
+pub(crate) fn value_of(author: u64, count: u64) -> u64 {
+    author * 1_000_000 + count
+}
+
+/// Who wrote a number.
+pub(crate) fn author(value: u64) -> u64 {
+    value / 1_000_000
+}
+
 /// What an instance is told to be by a number.
 pub(crate) fn patch_of(value: u64) -> Patch {
     let words: &[&str] = [&[][..], &["blue"], &["blue", "green"]][pick(value, 3, 0)];

@@ -23,6 +23,17 @@ pub fn tell(what: impl std::fmt::Display) {
     println!("\n    {what}");
 }
 
+/// Raises the loopback: the world of the harness begins with every link down.
+///
+/// # Panics
+///
+/// If this process must not.
+pub fn raise_loopback() {
+    let mut up = Command::new(tool("ip"));
+    up.args(["link", "set", "lo", "up"]);
+    Running::spawn(up).wait().success();
+}
+
 /// The place of one test: a directory for the files of the test, and one for those of our programs, which must be
 /// as empty in the end as it was in the beginning.
 pub struct Lab {
@@ -39,10 +50,7 @@ impl Lab {
     #[expect(clippy::new_without_default, reason = "it makes a directory")]
     pub fn new() -> Self {
         adopt_orphans();
-        // The world of the harness begins with every link down.
-        let mut up = Command::new(tool("ip"));
-        up.args(["link", "set", "lo", "up"]);
-        Running::spawn(up).wait().success();
+        raise_loopback();
         let prefix = format!("netloft-e2e-{}-", std::process::id());
         let directory =
             tempfile::Builder::new().prefix(&prefix).tempdir().expect("there is a place for files");

@@ -19,7 +19,7 @@ use crate::liveness::Liveness;
 use crate::pb::watch_client::WatchClient;
 use crate::pb::watch_request::RequestUnion;
 use crate::pb::{KeyValue, RangeRequest, WatchCreateRequest, WatchRequest, WatchResponse};
-use crate::records::Mark;
+use crate::records::{Mark, read_base};
 use crate::shared::Shared;
 use crate::transaction::Transaction;
 
@@ -271,13 +271,23 @@ impl Reader<'_> {
         Ok(Cache::of(self.keys.clone(), liveness, limits, now, revision, &contents)?)
     }
 
-    /// The revision of etcd now, and that of the last transaction of ours.
-    pub(crate) async fn revisions(&self) -> Result<(i64, i64), Failure> {
+    /// The revision of etcd now, that of the last transaction of ours, and that of the first.
+    pub(crate) async fn revisions(&self) -> Result<(i64, i64, i64), Failure> {
         let request = RangeRequest { key: self.keys.bytes(&Key::Last), ..RangeRequest::default() };
         let deadline = Instant::now() + PAGE_PATIENCE;
         let answer = self.cluster.range("read the registry", request, deadline).await?;
-        let written = answer.kvs.first().map_or(0, |last| last.mod_revision);
-        Ok((answer.header.map_or(0, |header| header.revision), written))
+        let now = answer.header.map_or(0, |header| header.revision);
+        let last = answer.kvs.first();
+        Ok((now, last.map_or(0, |last| last.mod_revision), last.map_or(0, |last| last.create_revision)))
+    }
+
+    /// From where revisions are counted.
+    pub(crate) async fn base(&self) -> Result<u64, Stop> {
+        let request = RangeRequest { key: self.keys.bytes(&Key::Head), ..RangeRequest::default() };
+        let deadline = Instant::now() + PAGE_PATIENCE;
+        let answer = self.cluster.range("read the registry", request, deadline).await?;
+        let head = answer.kvs.first().ok_or(Broken::Unfit("there is no head"))?;
+        Ok(read_base(&head.value).map_err(Broken::from)?)
     }
 
     async fn pages(&self, at: Option<i64>) -> Result<(i64, Vec<KeyValue>), Failure> {

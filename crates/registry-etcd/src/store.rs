@@ -313,11 +313,12 @@ async fn read_with_history(
     options: &EtcdOptions,
 ) -> Result<(crate::cache::Cache, i64), Stop> {
     reader.ensure_head().await?;
-    let (now, target) = reader.revisions().await?;
+    let (now, target, begun) = reader.revisions().await?;
     let history = i64::try_from(options.store.feed.history_len_max).unwrap_or(i64::MAX);
-    let then = now.saturating_sub(history);
-    if then > 0
-        && let Ok(cache) = reader.read(options, Duration::ZERO, Some(then)).await
+    let then = now.saturating_sub(history).max(begun);
+    // Revisions from before they were counted anew are of no use.
+    if let Ok(cache) = reader.read(options, Duration::ZERO, Some(then)).await
+        && cache.base() == reader.base().await?
     {
         return Ok((cache, target));
     }

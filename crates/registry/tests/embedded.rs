@@ -35,22 +35,44 @@ async fn embedded_store_conforms_over_restarts() {
 
 #[tokio::test]
 async fn a_session_has_its_time_to_live_and_the_grace_after_a_restart() {
-    let place = TempDir::new().unwrap();
-    let (ttl, grace) = (Duration::from_secs(1), Duration::from_millis(1_500));
-    let options = EmbeddedOptions { grace, ..EmbeddedOptions::default() };
-    let store = open_as(place.path().to_owned(), options.clone()).await;
-    let session = SessionId::from_number(1);
-    store.apply(Command::OpenSession { session, ttl: Some(ttl) }).await.unwrap();
-    let at = register(&store, session, "a").await;
-    drop(store);
+    let places = TempDir::new().unwrap();
+    let directory = places.path().join("registry");
+    open_a_session_that_dies(&directory).await;
+    assert_the_session_lives_for_its_time_and_the_grace(directory).await;
+}
 
+// What is restored is an image; what was only killed is a log.
+#[tokio::test]
+async fn a_session_has_its_time_to_live_and_the_grace_after_it_was_restored() {
+    let places = TempDir::new().unwrap();
+    let [directory, file, copy] = ["registry", "backup", "copy"].map(|name| places.path().join(name));
+    open_a_session_that_dies(&directory).await;
+    assert_eq!(backup(&directory, &file).unwrap().sessions, 1);
+    restore(&file, &copy).unwrap();
+    assert_the_session_lives_for_its_time_and_the_grace(copy).await;
+}
+
+const SHORT: Duration = Duration::from_secs(1);
+const GRACE: Duration = Duration::from_millis(1_500);
+
+async fn open_a_session_that_dies(directory: &Path) {
+    let store = open(directory).await;
+    let session = SessionId::from_number(1);
+    store.apply(Command::OpenSession { session, ttl: Some(SHORT) }).await.expect("it opens");
+    register(&store, session, "a").await;
+}
+
+async fn assert_the_session_lives_for_its_time_and_the_grace(directory: PathBuf) {
     let before_opening = Instant::now();
-    let store = open_as(place.path().to_owned(), options).await;
+    let store = open_as(directory, EmbeddedOptions { grace: GRACE, ..EmbeddedOptions::default() }).await;
     let opened = Instant::now();
-    let mut watch = store.watch(Query::everything(), Some(at)).unwrap();
-    assert!(matches!(&watch.next().await.unwrap()[..], [Update::Delete { .. }]));
-    assert!(before_opening.elapsed() >= ttl + grace, "it ended early");
-    assert!(opened.elapsed() <= ttl + grace + EXPIRY_DELAY_MAX, "it ended late");
+    let mut watch = store.watch(Query::everything(), None).expect("there is room");
+    let begin = watch.next().await.expect("the store is open");
+    assert!(matches!(&begin[..], [Update::Reset { all, .. }] if all.len() == 1), "{begin:?}");
+    let end = watch.next().await.expect("the store is open");
+    assert!(matches!(&end[..], [Update::Delete { .. }]), "{end:?}");
+    assert!(before_opening.elapsed() >= SHORT + GRACE, "it ended early");
+    assert!(opened.elapsed() <= SHORT + GRACE + EXPIRY_DELAY_MAX, "it ended late");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -1,7 +1,7 @@
 //! Whether the tests find bugs: plants one after another, and demands that the tests named for it fail.
 //!
 //! ```sh
-//! cargo run -p netloft-tests --bin mutants              # all of tests/mutants, which takes half an hour
+//! cargo run -p netloft-tests --bin mutants              # all of tests/mutants, which takes an hour
 //! cargo run -p netloft-tests --bin mutants no-sync      # those whose name contains this
 //! ```
 //!
@@ -123,23 +123,27 @@ impl Copy {
             None => from.join("target/mutants"),
         };
         let copy = Self { source: place.join("source"), target: place.join("target") };
-        let _ = fs::remove_dir_all(&copy.source);
         let listed = Command::new("git")
             .args(["ls-files", "--cached", "--others", "--exclude-standard"])
             .current_dir(&from)
             .output()
             .context("git is needed to tell what belongs to the workspace")?;
+        let mut copied = BTreeSet::new();
         for name in String::from_utf8(listed.stdout)?.lines() {
             let (file, to) = (from.join(name), copy.source.join(name));
             // What was removed and not committed is still listed.
-            if file.is_file() {
+            if !file.is_file() {
+                continue;
+            }
+            // Cargo builds anew what is newer than what was built. What an earlier run built may have a bug in it, so
+            // nothing may become older here; and what stays the same need not be built again.
+            if fs::read(&to).ok() != Some(fs::read(&file)?) {
                 fs::create_dir_all(to.parent().context("a file is in a directory")?)?;
                 fs::copy(&file, &to)?;
-                // Cargo builds anew what is newer than what was built.
-                let modified = fs::metadata(&file)?.modified()?;
-                fs::File::open(&to)?.set_modified(modified)?;
             }
+            copied.insert(to);
         }
+        remove_others(&copy.source, &copied)?;
         Ok(copy)
     }
 
@@ -181,6 +185,19 @@ impl Copy {
         cargo.env("NETLOFT_SIM_SEEDS", "20");
         cargo
     }
+}
+
+/// Removes all files below a directory but these.
+fn remove_others(directory: &Path, these: &BTreeSet<PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_others(&entry.path(), these)?;
+        } else if !these.contains(&entry.path()) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Waits for the end of a test, and kills it if there is none.

@@ -1,49 +1,55 @@
-//! A cluster of etcd and registry servers around it, each in a namespace of its own, on a switch whose ports can be
-//! pulled.
+//! Etcd: the command of a node, and a cluster whose members are each in a namespace of its own, on a switch whose ports
+//! can be pulled.
 
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use netloft_netns::Netns;
-use netloft_registry::StoreOptions;
-use netloft_registry_etcd::{EtcdOptions, EtcdStore};
-use netloft_tests::programs::tool;
-use netloft_tests::running::{Running, eventually, until};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::world::{block_on, command, up};
+use crate::lab::raise_loopback;
+use crate::programs::{etcd, tool};
+use crate::running::{Running, eventually, until};
 
-/// How long a server is missed before the others take it for gone, and a session waits beyond its time to live.
-pub(crate) const LEASE_TTL: Duration = Duration::from_secs(3);
-pub(crate) const GRACE: Duration = Duration::from_secs(2);
-
-/// A switch with what is plugged into it.
-pub(crate) struct Cluster {
+/// A switch with what is plugged into it: 10.9.0.1 and so on are the members, 10.9.0.101 and so on other places.
+pub struct Cluster {
     bridge: String,
     number: u32,
     members: Vec<Member>,
-    places: Vec<Place>,
+    places: u8,
     directory: TempDir,
 }
 
 /// Where a copy goes.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Direction {
+pub enum Direction {
+    /// From the place of the original.
     Away,
+    /// To the place of the original.
     Back,
 }
 
 /// Where something runs: a namespace with a cable to the switch.
-struct Place {
+pub struct Place {
     netns: Netns,
     cable: String,
+    bridge: String,
+}
+
+/// How somebody in the namespace of the switch reaches the members by addresses that nobody else uses, so that it can be
+/// cut off from them and the others not.
+#[derive(Debug, Clone)]
+pub struct Way {
+    /// The members.
+    pub endpoints: Vec<String>,
+    /// Where what is asked comes from.
+    pub from: IpAddr,
 }
 
 struct Member {
@@ -52,19 +58,15 @@ struct Member {
     process: Option<Running>,
 }
 
-/// A registry server in a namespace.
-#[derive(Clone)]
-pub(crate) struct Server {
-    pub(crate) store: Arc<EtcdStore>,
-    cable: String,
-    bridge: String,
-}
-
 impl Cluster {
     /// Starts so many members, and waits until they have a leader.
-    pub(crate) fn start(members: u8) -> Self {
+    ///
+    /// # Panics
+    ///
+    /// If there can be none here.
+    pub fn start(members: u8) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        up();
+        raise_loopback();
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let bridge = format!("sw{number}");
         ip(&format!("link add {bridge} type bridge"));
@@ -72,10 +74,11 @@ impl Cluster {
         ip(&format!("link set {bridge} up"));
         // In memory if possible: the disk of a machine that tests is busy.
         let parent = Some(PathBuf::from("/dev/shm")).filter(|path| path.is_dir());
-        let directory = TempDir::new_in(parent.unwrap_or_else(std::env::temp_dir)).unwrap();
-        let mut cluster = Self { bridge, number, members: Vec::new(), places: Vec::new(), directory };
+        let directory =
+            TempDir::new_in(parent.unwrap_or_else(std::env::temp_dir)).expect("there is a place for files");
+        let mut cluster = Self { bridge, number, members: Vec::new(), places: 0, directory };
         for index in 1..=members {
-            let place = cluster.plug_in(&format!("m{number}x{index}"), index);
+            let place = cluster.cable_to(&format!("m{number}x{index}"), index);
             let address = Ipv4Addr::new(10, 9, 0, index);
             cluster.members.push(Member { place, address, process: None });
         }
@@ -84,15 +87,42 @@ impl Cluster {
         cluster
     }
 
-    fn plug_in(&self, cable: &str, number: u8) -> Place {
-        let netns = Netns::create().unwrap();
+    /// Makes a namespace and plugs it in.
+    ///
+    /// # Panics
+    ///
+    /// If there can be none here.
+    pub fn plug_in(&mut self) -> Place {
+        self.places += 1;
+        let number = 100 + self.places;
+        self.cable_to(&format!("s{}x{number}", self.number), number)
+    }
+
+    /// Lays another way to the members: by 10.9.NUMBER.1 and so on.
+    ///
+    /// # Panics
+    ///
+    /// If it is there already.
+    pub fn lay_way(&self, number: u8) -> Way {
+        let net = |host: u8| Ipv4Addr::new(10, 9, number, host);
+        ip(&format!("address add {}/24 dev {}", net(254), self.bridge));
+        let mut endpoints = Vec::new();
+        for (member, host) in self.members.iter().zip(1..) {
+            inside(&member.place.netns, &format!("ip address add {}/24 dev eth0", net(host)));
+            endpoints.push(format!("http://{}:2379", net(host)));
+        }
+        Way { endpoints, from: net(254).into() }
+    }
+
+    fn cable_to(&self, cable: &str, number: u8) -> Place {
+        let netns = Netns::create().expect("there can be namespaces here");
         let path = netns.path();
         ip(&format!("link add {cable} type veth peer name eth0 netns {}", path.display()));
         ip(&format!("link set {cable} master {} up", self.bridge));
         inside(&netns, &format!("ip address add 10.9.0.{number}/24 dev eth0"));
         inside(&netns, "ip link set eth0 up");
         inside(&netns, "ip link set lo up");
-        Place { netns, cable: cable.to_owned() }
+        Place { netns, cable: cable.to_owned(), bridge: self.bridge.clone() }
     }
 
     fn launch(&mut self, index: usize) {
@@ -109,25 +139,22 @@ impl Cluster {
         self.members[index].process = Some(Running::spawn(entering));
     }
 
-    pub(crate) fn endpoints(&self) -> Vec<String> {
+    /// Where clients reach the members.
+    pub fn endpoints(&self) -> Vec<String> {
         self.members.iter().map(|member| format!("http://{}:2379", member.address)).collect()
     }
 
-    /// Opens a registry server in a namespace of its own.
-    pub(crate) fn server(&mut self, store: StoreOptions) -> Server {
-        let options = EtcdOptions { store, lease_ttl: LEASE_TTL, grace: GRACE, ..EtcdOptions::default() };
-        let number = u8::try_from(self.places.len()).unwrap() + 100;
-        let place = self.plug_in(&format!("s{}x{number}", self.number), number);
-        let endpoints = self.endpoints();
-        // Its thread begins where the one that opens it is.
-        let open = move || block_on(EtcdStore::open(&endpoints, options));
-        let store = Arc::new(place.netns.run(open).unwrap().unwrap());
-        let (cable, bridge) = (place.cable.clone(), self.bridge.clone());
-        self.places.push(place);
-        Server { store, cable, bridge }
+    /// How many members there are, whether they run or not.
+    pub fn size(&self) -> usize {
+        self.members.len()
     }
 
-    pub(crate) fn leader(&self) -> usize {
+    /// Which member is the leader, once there is one.
+    ///
+    /// # Panics
+    ///
+    /// If there is none in time.
+    pub fn leader(&self) -> usize {
         eventually("the cluster has a leader", || {
             (0..self.members.len()).find(|index| {
                 let status = self.ask(*index, "maintenance/status", &json!({}));
@@ -140,7 +167,11 @@ impl Cluster {
     }
 
     /// Waits until the cluster answers what takes a leader.
-    pub(crate) fn until_led(&self) {
+    ///
+    /// # Panics
+    ///
+    /// If it does not in time.
+    pub fn until_led(&self) {
         until("the cluster answers", || {
             (0..self.members.len())
                 .any(|index| self.ask(index, "kv/range", &json!({ "key": "AA==" })).is_some())
@@ -148,26 +179,42 @@ impl Cluster {
     }
 
     /// The revision of etcd now.
-    pub(crate) fn revision(&self) -> String {
-        let now = self.ask(self.leader(), "kv/range", &json!({ "key": "AA==" })).unwrap();
-        now["header"]["revision"].as_str().unwrap().to_owned()
+    ///
+    /// # Panics
+    ///
+    /// If etcd does not answer.
+    pub fn revision(&self) -> String {
+        let now = self.ask(self.leader(), "kv/range", &json!({ "key": "AA==" })).expect("etcd answers");
+        now["header"]["revision"].as_str().expect("etcd has a revision").to_owned()
     }
 
     /// Has etcd forget everything before a revision.
-    pub(crate) fn compact(&self, revision: &str) {
+    ///
+    /// # Panics
+    ///
+    /// If etcd does not answer.
+    pub fn compact(&self, revision: &str) {
         let request = json!({ "revision": revision, "physical": true });
         self.ask(self.leader(), "kv/compaction", &request).expect("etcd compacts");
     }
 
-    /// How many keys of the registry there are.
-    pub(crate) fn count_keys(&self, first: &str, behind: &str) -> u64 {
+    /// How many keys there are from `first` on, before `behind`.
+    ///
+    /// # Panics
+    ///
+    /// If etcd does not answer.
+    pub fn count_keys(&self, first: &str, behind: &str) -> u64 {
         let request = json!({ "key": base64(first), "range_end": base64(behind), "count_only": true });
-        let answer = self.ask(self.leader(), "kv/range", &request).unwrap();
-        answer["count"].as_str().map_or(0, |count| count.parse().unwrap())
+        let answer = self.ask(self.leader(), "kv/range", &request).expect("etcd answers");
+        answer["count"].as_str().map_or(0, |count| count.parse().expect("it is a number"))
     }
 
-    /// Deletes keys behind the back of the servers.
-    pub(crate) fn delete_keys(&self, first: &str, behind: &str) {
+    /// Deletes keys behind the back of whoever put them there.
+    ///
+    /// # Panics
+    ///
+    /// If etcd does not answer.
+    pub fn delete_keys(&self, first: &str, behind: &str) {
         let request = json!({ "key": base64(first), "range_end": base64(behind) });
         self.ask(self.leader(), "kv/deleterange", &request).expect("etcd deletes");
     }
@@ -187,16 +234,26 @@ impl Cluster {
         head.contains(" 200 ").then(|| serde_json::from_str(body).ok())?
     }
 
-    pub(crate) fn kill(&mut self, index: usize) {
-        self.members[index].process.take().unwrap().kill();
+    /// Kills a member (SIGKILL).
+    ///
+    /// # Panics
+    ///
+    /// If it does not run.
+    pub fn kill(&mut self, index: usize) {
+        self.members[index].process.take().expect("it runs").kill();
     }
 
-    pub(crate) fn restart(&mut self, index: usize) {
+    /// Starts a member that was killed, with what it left.
+    pub fn restart(&mut self, index: usize) {
         self.launch(index);
     }
 
     /// Copies what a member that does not run has on its disk, or puts such a copy in its place.
-    pub(crate) fn copy(&self, index: usize, direction: Direction) {
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be copied.
+    pub fn copy(&self, index: usize, direction: Direction) {
         let name = |suffix| self.directory.path().join(format!("m{index}{suffix}"));
         let (from, to) = match direction {
             Direction::Away => (name(""), name("-copy")),
@@ -208,41 +265,73 @@ impl Cluster {
         Running::spawn(command).wait().success();
     }
 
-    pub(crate) fn signal(&self, index: usize, signal: Signal) {
-        self.members[index].process.as_ref().unwrap().signal(signal);
+    /// Sends a member a signal.
+    ///
+    /// # Panics
+    ///
+    /// If it does not run.
+    pub fn signal(&self, index: usize, signal: Signal) {
+        self.members[index].process.as_ref().expect("it runs").signal(signal);
     }
 
     /// Pulls the cable of a member.
-    pub(crate) fn unplug(&self, index: usize) {
-        ip(&format!("link set {} nomaster", self.members[index].place.cable));
+    pub fn unplug(&self, index: usize) {
+        self.members[index].place.unplug();
     }
 
-    pub(crate) fn plug(&self, index: usize) {
-        ip(&format!("link set {} master {}", self.members[index].place.cable, self.bridge));
+    /// Plugs it in again.
+    pub fn plug(&self, index: usize) {
+        self.members[index].place.plug();
     }
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        for member in &self.members {
-            let _ = Command::new(tool("ip")).args(["link", "delete", &member.place.cable]).output();
-        }
-        for place in &self.places {
-            let _ = Command::new(tool("ip")).args(["link", "delete", &place.cable]).output();
-        }
         let _ = Command::new(tool("ip")).args(["link", "delete", &self.bridge]).output();
     }
 }
 
-impl Server {
+impl Place {
+    /// The namespace.
+    pub fn netns(&self) -> &Netns {
+        &self.netns
+    }
+
+    /// Drops, from now on, what members answer to it. What it asks still arrives.
+    pub fn deafen(&self) {
+        let rules = "chain inet deaf input { type filter hook input priority 0 ; }";
+        for line in ["table inet deaf", rules, "rule inet deaf input tcp sport 2379 drop"] {
+            inside(&self.netns, &format!("nft add {line}"));
+        }
+    }
+
     /// Cuts it off from everything.
-    pub(crate) fn unplug(&self) {
+    pub fn unplug(&self) {
         ip(&format!("link set {} nomaster", self.cable));
     }
 
-    pub(crate) fn plug(&self) {
+    /// Plugs it in again.
+    pub fn plug(&self) {
         ip(&format!("link set {} master {}", self.cable, self.bridge));
     }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = Command::new(tool("ip")).args(["link", "delete", &self.cable]).output();
+    }
+}
+
+/// The command of a node of a cluster, with its data in a directory and both its ports at an address. Clients reach it
+/// at every other address that is there, too.
+pub fn command(name: &str, directory: &Path, address: &str, cluster: &str) -> Command {
+    let (clients, peers) = (format!("http://{address}:2379"), format!("http://{address}:2380"));
+    let mut command = Command::new(etcd());
+    command.args(["--name", name, "--initial-cluster", cluster, "--data-dir"]).arg(directory);
+    command.args(["--listen-client-urls", "http://0.0.0.0:2379", "--advertise-client-urls", &clients]);
+    command.args(["--listen-peer-urls", &peers, "--initial-advertise-peer-urls", &peers]);
+    command.args(["--log-level", "error", "--logger", "zap", "--log-outputs", "stderr"]);
+    command
 }
 
 fn ip(arguments: &str) {
@@ -255,7 +344,7 @@ fn inside(netns: &Netns, line: &str) {
     let mut words = line.split(' ');
     let mut command = Command::new(tool("nsenter"));
     command.arg(format!("--net={}", netns.path().display()));
-    command.arg(tool(words.next().unwrap())).args(words);
+    command.arg(tool(words.next().expect("a command has a name"))).args(words);
     Running::spawn(command).wait().success();
 }
 

@@ -121,7 +121,7 @@ pub(crate) struct Options {
     /// The most connections that are served at a time; more wait [default: 16384]
     #[arg(long, env = "NETLOFT_REGISTRY_CONNECTIONS_MAX", value_name = "NUMBER")]
     pub(crate) connections_max: Option<u32>,
-    /// The most connections of one address; more are closed [default: 4096]
+    /// The most connections of one address; more are closed [default: 12288]
     #[arg(long, env = "NETLOFT_REGISTRY_CONNECTIONS_PER_PEER_MAX", value_name = "NUMBER")]
     pub(crate) connections_per_peer_max: Option<u32>,
     /// Subnets that health checks may reach although they are refused by themselves: of loopback, of the link, of this

@@ -34,8 +34,8 @@ pub struct ServerOptions {
     /// Connections at a time; more wait in the kernel's backlog. The default of 16,384 is some 320 MiB of idle
     /// ones; each also takes a file descriptor.
     pub connections_max: u32,
-    /// Connections of one address at a time; more are closed. The default of 4,096 leaves three quarters to others, and is
-    /// far more than the clients of one host need. Processes that use the unix socket are not counted.
+    /// Connections of one address at a time; more are closed. The default of 12,288 leaves a quarter to others, and lets ten
+    /// thousand watch from one host, or from behind one proxy. Processes that use the unix socket are not counted.
     pub connections_per_peer_max: u32,
     /// How long a shutdown waits for calls to be finished. The default of 5 seconds is well below the 10 after
     /// which container runtimes kill.
@@ -44,7 +44,7 @@ pub struct ServerOptions {
 
 impl Default for ServerOptions {
     fn default() -> Self {
-        Self { connections_max: 16_384, connections_per_peer_max: 4_096, drain: Duration::from_secs(5) }
+        Self { connections_max: 16_384, connections_per_peer_max: 12_288, drain: Duration::from_secs(5) }
     }
 }
 

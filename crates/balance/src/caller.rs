@@ -33,6 +33,11 @@ impl Caller {
         turn
     }
 
+    /// Draws 64 bits.
+    pub fn draw(&mut self) -> u64 {
+        self.rng.next_u64()
+    }
+
     /// Draws one of the numbers below `len`, each as likely as the others; `None` if there are none.
     pub fn below(&mut self, len: usize) -> Option<usize> {
         (len > 0).then(|| self.rng.random_range(0..len))

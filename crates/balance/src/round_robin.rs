@@ -1,26 +1,27 @@
 //! One after the other.
 
-use crate::{Caller, Picker, Snapshot};
+use crate::{Caller, Context, Picker, Roster};
 
 /// The picker of [`Builtin::RoundRobin`](crate::Builtin::RoundRobin).
 #[derive(Debug)]
 pub(crate) struct RoundRobin {
-    snapshot: Snapshot,
+    eligible: Box<[u32]>,
+    roster: Roster,
 }
 
 impl RoundRobin {
-    pub(crate) fn new(snapshot: Snapshot) -> Self {
-        Self { snapshot }
+    pub(crate) fn new(roster: Roster) -> Self {
+        Self { eligible: roster.eligible(), roster }
     }
 }
 
 impl Picker for RoundRobin {
-    fn snapshot(&self) -> &Snapshot {
-        &self.snapshot
+    fn roster(&self) -> &Roster {
+        &self.roster
     }
 
-    fn pick(&self, caller: &mut Caller) -> Option<usize> {
-        let index = caller.turn().checked_rem(self.snapshot.instances().len() as u64)?;
-        usize::try_from(index).ok()
+    fn pick(&self, caller: &mut Caller, _context: &Context) -> Option<usize> {
+        let turn = caller.turn().checked_rem(self.eligible.len() as u64)?;
+        Some(self.eligible[usize::try_from(turn).ok()?] as usize)
     }
 }

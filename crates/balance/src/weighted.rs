@@ -8,17 +8,20 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use crate::{Caller, Picker, Snapshot};
+use crate::{Caller, Context, Picker, Roster};
 
 /// The most turns that are laid out ahead: 32 KiB, which stays in the nearest caches, built in about a
 /// millisecond.
 const TURNS_MAX: u64 = 1 << 14;
 
+/// The most instances, those of weight 0 too, of which a turn names one in 16 bits.
+const INSTANCES_MAX: usize = 1 << 16;
+
 /// The picker of [`Builtin::Weighted`](crate::Builtin::Weighted).
 #[derive(Debug)]
 pub(crate) struct Weighted {
-    snapshot: Snapshot,
     order: Order,
+    roster: Roster,
 }
 
 /// Whose turn it is.
@@ -29,26 +32,25 @@ enum Order {
 }
 
 impl Weighted {
-    pub(crate) fn new(snapshot: Snapshot) -> Self {
-        let instances = snapshot.instances().iter();
-        let weights = instances.map(|instance| u64::from(instance.weight.number()));
+    pub(crate) fn new(roster: Roster) -> Self {
+        let weights = roster.weights().iter().map(|weight| u64::from(*weight));
         let divisor = weights.clone().fold(0, greatest_common_divisor);
         let weights: Vec<u64> = weights.map(|weight| weight / divisor).collect();
-        let order = if weights.iter().sum::<u64>() <= TURNS_MAX {
+        let order = if weights.iter().sum::<u64>() <= TURNS_MAX && weights.len() <= INSTANCES_MAX {
             Order::Lap(lap(&weights))
         } else {
             Order::Golden(Golden::new(&weights))
         };
-        Self { snapshot, order }
+        Self { order, roster }
     }
 }
 
 impl Picker for Weighted {
-    fn snapshot(&self) -> &Snapshot {
-        &self.snapshot
+    fn roster(&self) -> &Roster {
+        &self.roster
     }
 
-    fn pick(&self, caller: &mut Caller) -> Option<usize> {
+    fn pick(&self, caller: &mut Caller, _context: &Context) -> Option<usize> {
         let turn = caller.turn();
         match &self.order {
             Order::Lap(turns) => {
@@ -74,7 +76,7 @@ fn lap(weights: &[u64]) -> Box<[u16]> {
     let total: u64 = weights.iter().sum();
     let mut waiting = BinaryHeap::new();
     let mut ready = BinaryHeap::new();
-    for index in 0..weights.len() {
+    for index in (0..weights.len()).filter(|index| weights[*index] > 0) {
         waiting.push(Reverse((0, index, 0)));
     }
     let mut turns = Vec::new();
@@ -90,7 +92,7 @@ fn lap(weights: &[u64]) -> Box<[u16]> {
         }
         // More spans have begun by any turn than turns have passed, so someone is always ready.
         if let Some(Reverse((_, index, k))) = ready.pop() {
-            turns.push(u16::try_from(index).expect("a lap of 2^14 turns has no more instances"));
+            turns.push(u16::try_from(index).expect("a lap is laid out for at most 2^16 instances"));
             let begin = ((k + 1) * total).div_ceil(weights[index]);
             waiting.push(Reverse((begin, index, k + 1)));
         }

@@ -5,23 +5,26 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use netloft_balance::{Builtin, Caller, Picker, Snapshot, Strategy};
+use netloft_balance::{
+    Builtin, Caller, Context, Key, LeastRequest, Maglev, Outcome, Picker, Roster, Snapshot, Strategy,
+};
 use netloft_types::{Instance, Revision};
 
 #[test]
 fn nothing_is_picked_from_nothing() {
-    for strategy in ALL {
-        let picker = strategy.picker(Snapshot::default());
+    for strategy in Builtin::ALL {
+        let picker = strategy.picker(Roster::default());
         let mut caller = Caller::seeded(1);
-        assert_eq!(picker.pick(&mut caller), None, "{strategy}");
-        assert_eq!(picker.pick_untried(&mut caller, &[]), None, "{strategy}");
+        assert_eq!(picker.pick(&mut caller, &Context::default()), None, "{strategy}");
+        assert_eq!(picker.pick_untried(&mut caller, &Context::default(), &[]), None, "{strategy}");
     }
 }
 
 #[test]
 fn the_only_instance_gets_every_pick() {
-    for strategy in ALL {
+    for strategy in Builtin::ALL {
         for weight in [1, 65_535] {
             let picker = strategy.picker(weighted(&[weight]));
             assert_eq!(picks(&*picker, 1, 100), [0; 100], "{strategy}");
@@ -148,6 +151,67 @@ fn weights_beyond_are_off_by_less_than_eight_in_any_window_of_a_million() {
 }
 
 #[test]
+fn before_anything_is_known_draws_are_as_likely_as_the_weights() {
+    let drawn = [
+        Builtin::WeightedRandom,
+        Builtin::LeastRequest(LeastRequest::default()),
+        Builtin::LeastRequestFullScan,
+        Builtin::PeakEwma,
+        Builtin::Adaptive,
+    ];
+    for strategy in drawn {
+        for weights in [vec![1, 2, 3, 4], (1..=100).collect(), vec![65_535, 1, 65_535], vec![0, 7, 0, 1]] {
+            let picker = strategy.picker(weighed(&weights));
+            let picks = picks(&*picker, 18, 100_000);
+            assert_shares(&counts(&picks, weights.len()), &weights, &format!("{strategy} {weights:?}"));
+        }
+    }
+}
+
+#[test]
+fn an_instance_of_weight_zero_is_never_picked_unless_all_are() {
+    for strategy in Builtin::ALL {
+        let picker = strategy.picker(weighed(&[0, 5, 0, 3, 0]));
+        let mut caller = Caller::seeded(19);
+        for number in 0..2_000 {
+            let context = Context::at(Duration::from_millis(number)).with_key(Key::of(number.to_be_bytes()));
+            let index = picker.pick(&mut caller, &context).unwrap();
+            let other = picker.pick_untried(&mut caller, &context, &[index]).unwrap();
+            assert!([[1, 3], [3, 1]].contains(&[index, other]), "{strategy}: {index}, {other}");
+            assert_eq!(picker.pick_untried(&mut caller, &context, &[1, 3]), None, "{strategy}");
+            picker.roster().begin(index, context.now).end(context.now, Outcome::Success);
+        }
+        let picker = strategy.picker(weighed(&[0; 5]));
+        let mut seen = [false; 5];
+        for number in 0..1_000_u64 {
+            let context = Context::default().with_key(Key::of(number.to_be_bytes()));
+            seen[picker.pick(&mut caller, &context).unwrap()] = true;
+        }
+        assert_eq!(seen, [true; 5], "{strategy}: a call to somebody is better than to nobody");
+    }
+}
+
+#[test]
+fn of_ten_thousand_instances_nearly_all_get_calls() {
+    for strategy in Builtin::ALL {
+        let large = if let Builtin::Maglev(_) = strategy { Builtin::Maglev(Maglev::Large) } else { strategy };
+        let count = if strategy == Builtin::LeastRequestFullScan { 2_000 } else { 200_000 };
+        let picks = picks(&*large.picker(weighed(&vec![1; 10_000])), 20, count);
+        let picked = counts(&picks, 10_000).iter().filter(|count| **count > 0).count();
+        assert!(picked > count.min(10_000) * 8 / 10, "{strategy}: {picked}");
+    }
+}
+
+#[test]
+fn the_light_one_beside_a_heavy_one_gets_its_share() {
+    for strategy in [Builtin::Weighted, Builtin::WeightedRandom, Builtin::Adaptive] {
+        let picks = picks(&*strategy.picker(weighed(&[65_535, 1])), 21, 1_000_000);
+        let light = picks.iter().filter(|pick| **pick == 1).count();
+        assert!((3..40).contains(&light), "{strategy}: {light} of 15");
+    }
+}
+
+#[test]
 fn calls_of_a_dead_instance_go_to_the_living_as_the_strategy_would_have_it() {
     for (strategy, weights, shares) in [
         (Builtin::RoundRobin, [1, 1, 1, 1], [0, 1, 1, 1]),
@@ -156,8 +220,9 @@ fn calls_of_a_dead_instance_go_to_the_living_as_the_strategy_would_have_it() {
     ] {
         let picker = strategy.picker(weighted(&weights));
         let mut caller = Caller::seeded(15);
-        let picks: Vec<usize> =
-            (0..24_000).map(|_| picker.pick_untried(&mut caller, &[0]).unwrap()).collect();
+        let picks: Vec<usize> = (0..24_000)
+            .map(|_| picker.pick_untried(&mut caller, &Context::default(), &[0]).unwrap())
+            .collect();
         let total: usize = shares.iter().sum();
         for (index, count) in counts(&picks, 4).into_iter().enumerate() {
             let ideal = 24_000 * shares[index] / total;
@@ -169,12 +234,12 @@ fn calls_of_a_dead_instance_go_to_the_living_as_the_strategy_would_have_it() {
 
 #[test]
 fn fallback_goes_through_every_instance_once_and_then_ends() {
-    for strategy in ALL {
+    for strategy in Builtin::ALL {
         for weights in [vec![1; 1], vec![65_535, 1, 1], (1..=300).collect()] {
             let picker = strategy.picker(weighted(&weights));
             let mut caller = Caller::seeded(16);
             let mut tried = Vec::new();
-            while let Some(index) = picker.pick_untried(&mut caller, &tried) {
+            while let Some(index) = picker.pick_untried(&mut caller, &Context::default(), &tried) {
                 assert!(!tried.contains(&index), "{strategy}");
                 tried.push(index);
             }
@@ -183,9 +248,7 @@ fn fallback_goes_through_every_instance_once_and_then_ends() {
     }
 }
 
-const ALL: [Builtin; 3] = [Builtin::RoundRobin, Builtin::Random, Builtin::Weighted];
-
-fn weighted(weights: &[u16]) -> Snapshot {
+fn weighted(weights: &[u16]) -> Roster {
     let instances = weights.iter().zip(0..).map(|(&weight, number)| {
         let mut instance = Instance::new(
             format!("api-{number:05}").parse().unwrap(),
@@ -196,12 +259,18 @@ fn weighted(weights: &[u16]) -> Snapshot {
         instance.weight = u32::from(weight).try_into().unwrap();
         Arc::new(instance)
     });
-    Snapshot::new(Revision::new(1), instances)
+    Roster::new(Snapshot::new(Revision::new(1), instances), Duration::ZERO)
+}
+
+/// As many instances as weights, which may be 0 too.
+fn weighed(weights: &[u32]) -> Roster {
+    let mut each = weights.iter();
+    weighted(&vec![1; weights.len()]).weighed(|_, _| *each.next().unwrap())
 }
 
 fn picks(picker: &dyn Picker, seed: u64, count: usize) -> Vec<usize> {
     let mut caller = Caller::seeded(seed);
-    (0..count).map(|_| picker.pick(&mut caller).unwrap()).collect()
+    (0..count).map(|_| picker.pick(&mut caller, &Context::default()).unwrap()).collect()
 }
 
 fn counts(picks: &[usize], len: usize) -> Vec<usize> {
@@ -257,4 +326,21 @@ fn assert_uniform(counts: &[usize], what: &str) {
         (chi_square - freedom).abs() < bound,
         "{what}: chi-square {chi_square} of {freedom} degrees of freedom"
     );
+}
+
+/// The same for shares that differ.
+fn assert_shares(counts: &[usize], weights: &[u32], what: &str) {
+    let scale = counts.iter().sum::<usize>() as f64 / f64::from(weights.iter().sum::<u32>());
+    let mut chi_square = 0.0;
+    let mut freedom = -1.0;
+    for (&count, &weight) in counts.iter().zip(weights) {
+        let ideal = scale * f64::from(weight);
+        if weight == 0 {
+            assert_eq!(count, 0, "{what}");
+        } else {
+            chi_square += (count as f64 - ideal).powi(2) / ideal;
+            freedom += 1.0;
+        }
+    }
+    assert!((chi_square - freedom).abs() < 5.0 * (2.0 * freedom).sqrt(), "{what}: chi-square {chi_square}");
 }

@@ -5,8 +5,9 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use netloft_balance::{Builtin, Caller, Picker, Snapshot, Strategy as _};
+use netloft_balance::{Builtin, Caller, Context, Picker, Roster, Snapshot, Strategy as _};
 use netloft_types::{Instance, InstanceId, Revision, Update};
 use proptest::prelude::*;
 
@@ -52,20 +53,22 @@ fn an_unsorted_list_with_a_repeated_id_becomes_a_set_in_order_of_id() {
 #[test]
 fn a_picker_keeps_its_snapshot_while_a_new_one_is_made() {
     let old = Snapshot::new(Revision::new(1), [instance(1, 80), instance(2, 80)]);
-    let picker = Builtin::RoundRobin.picker(old.clone());
+    let picker = Builtin::RoundRobin.picker(Roster::new(old.clone(), Duration::ZERO));
     let gone = Update::Delete { at: Revision::new(2), id: instance(2, 80).id.clone() };
     let new = old.apply(&[gone]);
     assert_eq!(new.instances(), [instance(1, 80)]);
     let mut caller = Caller::seeded(1);
-    let picks = [picker.pick(&mut caller), picker.pick(&mut caller)];
+    let picks =
+        [picker.pick(&mut caller, &Context::default()), picker.pick(&mut caller, &Context::default())];
     assert_ne!(picks[0], picks[1], "both are still there for its users");
-    assert_eq!(picker.snapshot(), &old);
+    assert_eq!(picker.roster().snapshot(), &old);
 }
 
 #[test]
 fn one_picker_serves_many_threads() {
     let all = (0..8).map(|number| instance(number, 80));
-    let picker: Arc<dyn Picker> = Arc::from(Builtin::Weighted.picker(Snapshot::new(Revision::new(1), all)));
+    let roster = Roster::new(Snapshot::new(Revision::new(1), all), Duration::ZERO);
+    let picker: Arc<dyn Picker> = Arc::from(Builtin::Weighted.picker(roster));
     std::thread::scope(|scope| {
         for seed in 0..4 {
             let picker = Arc::clone(&picker);
@@ -73,7 +76,7 @@ fn one_picker_serves_many_threads() {
                 let mut caller = Caller::seeded(seed);
                 let mut counts = [0; 8];
                 for _ in 0..8_000 {
-                    counts[picker.pick(&mut caller).unwrap()] += 1;
+                    counts[picker.pick(&mut caller, &Context::default()).unwrap()] += 1;
                 }
                 assert_eq!(counts, [1_000; 8], "exact for each caller, whatever the others do");
             });
@@ -85,23 +88,26 @@ fn one_picker_serves_many_threads() {
 fn a_strategy_from_outside_gets_fallback_for_free() {
     /// Always the first: a primary and its spares.
     #[derive(Debug)]
-    struct First(Snapshot);
+    struct First(Roster);
 
     impl Picker for First {
-        fn snapshot(&self) -> &Snapshot {
+        fn roster(&self) -> &Roster {
             &self.0
         }
 
-        fn pick(&self, _caller: &mut Caller) -> Option<usize> {
-            (!self.0.instances().is_empty()).then_some(0)
+        fn pick(&self, _caller: &mut Caller, _context: &Context) -> Option<usize> {
+            (!self.0.weights().is_empty()).then_some(0)
         }
     }
 
-    let picker = First(Snapshot::new(Revision::new(1), [instance(1, 80), instance(2, 80)]));
+    let picker = First(Roster::new(
+        Snapshot::new(Revision::new(1), [instance(1, 80), instance(2, 80)]),
+        Duration::ZERO,
+    ));
     let mut caller = Caller::seeded(1);
-    assert_eq!(picker.pick_untried(&mut caller, &[]), Some(0));
-    assert_eq!(picker.pick_untried(&mut caller, &[0]), Some(1));
-    assert_eq!(picker.pick_untried(&mut caller, &[1, 0]), None);
+    assert_eq!(picker.pick_untried(&mut caller, &Context::default(), &[]), Some(0));
+    assert_eq!(picker.pick_untried(&mut caller, &Context::default(), &[0]), Some(1));
+    assert_eq!(picker.pick_untried(&mut caller, &Context::default(), &[1, 0]), None);
 }
 
 /// One update to come, before it has its revision.

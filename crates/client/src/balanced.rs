@@ -1,46 +1,78 @@
 //! Choosing from what is discovered.
 
-use std::cell::Cell;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, TryLockError};
+mod plan;
+mod seats;
+
+use std::ops::Deref;
+use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use netloft_balance::{Caller, Picker, Snapshot, Strategy};
+use netloft_balance::{Call, Composition, Context, Key, Outcome, Strategy, Verdict};
 use netloft_types::{Instance, Query};
-use rand::RngExt as _;
+use tokio::task::JoinHandle;
 
+use self::plan::{Plan, Planner};
+use self::seats::Seats;
 use crate::calls::Calls;
 use crate::{Discovery, Error};
 
-/// Callers kept. Threads beyond this many share one with another, or get a fresh one for the moment.
-const CALLERS: usize = 16;
-
 /// A discovery with a strategy: chooses an instance for each call, without waiting for anything.
 ///
-/// The picker is rebuilt when the set changes, in the task that follows the registry, and swapped whole.
+/// A [`Composition`] decides first who gets calls at all; what calls say when they end goes into that and into the
+/// strategy. What is picked from is made anew when the set changes, when calls fail and when time decides, in a task, and is
+/// swapped whole.
 #[derive(Debug)]
 pub struct Balanced {
     discovery: Discovery,
-    picker: Arc<ArcSwap<Box<dyn Picker>>>,
-    callers: [Seat; CALLERS],
+    planner: Arc<Planner>,
+    seats: Seats,
+    task: JoinHandle<()>,
 }
 
-/// On a cache line pair of its own, so that threads do not slow each other down by turns (x86 fetches lines in
-/// pairs).
+/// An instance that was chosen for a call, and the call, which is on its way to it until this says how it ended.
+///
+/// Dropped without a word, also in a panic or when the future that holds it is dropped, the call was given up: nothing is
+/// learned of the instance.
 #[derive(Debug)]
-#[repr(align(128))]
-struct Seat(Mutex<Caller>);
+#[must_use = "a call that is dropped at once is never in flight"]
+pub struct Pick {
+    instance: Arc<Instance>,
+    call: Call,
+    /// When its answer began.
+    answered: Option<Duration>,
+    planner: Arc<Planner>,
+}
+
+/// Why an instance gets calls or none, and what was seen of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Explanation {
+    /// The instance.
+    pub instance: Arc<Instance>,
+    /// What was decided of it before the strategy chooses.
+    pub verdict: Verdict,
+    /// The calls on their way to it.
+    pub in_flight: u32,
+    /// How long its calls took of late, of which the strategies that watch it think more when they are long; `None` before the
+    /// first.
+    pub latency: Option<Duration>,
+    /// The share of its calls that failed of late, from 0 to 1.
+    pub failure_share: f32,
+}
 
 impl Balanced {
-    pub(crate) fn start(calls: Calls, query: Query, strategy: Box<dyn Strategy>) -> Self {
-        let picker = Arc::new(ArcSwap::from_pointee(strategy.picker(Snapshot::default())));
-        let current = Arc::clone(&picker);
-        let rebuild = move |snapshot: &Snapshot| current.store(Arc::new(strategy.picker(snapshot.clone())));
+    pub(crate) fn start(
+        calls: Calls,
+        query: Query,
+        composition: Composition,
+        strategy: Box<dyn Strategy>,
+    ) -> Self {
+        let planner = Arc::new(Planner::new(composition, strategy));
+        let following = Arc::clone(&planner);
         Self {
-            discovery: Discovery::start_with(calls, query, Box::new(rebuild)),
-            picker,
-            callers: std::array::from_fn(|_| Seat(Mutex::new(fresh_caller()))),
+            discovery: Discovery::start_with(calls, query, Box::new(move |set| following.follow(set))),
+            task: tokio::spawn(Arc::clone(&planner).keep_up()),
+            planner,
+            seats: Seats::new(),
         }
     }
 
@@ -58,32 +90,93 @@ impl Balanced {
         &self.discovery
     }
 
-    /// Chooses an instance; `None` if there are none. It never blocks.
-    pub fn pick(&self) -> Option<Arc<Instance>> {
-        let picker = self.picker.load();
-        let index = self.with_caller(|caller| picker.pick(caller))?;
-        Some(Arc::clone(&picker.snapshot().instances()[index]))
+    /// Chooses an instance for a call; `None` if there are none. It never blocks.
+    pub fn pick(&self) -> Option<Pick> {
+        self.pick_by(None)
+    }
+
+    /// Chooses for a call of this key: the strategies that hash choose the same instance for every call of it.
+    pub fn pick_for(&self, key: Key) -> Option<Pick> {
+        self.pick_by(Some(key))
+    }
+
+    fn pick_by(&self, key: Option<Key>) -> Option<Pick> {
+        let (plan, now) = (self.planner.plan(), self.planner.now());
+        let context = Context { now, key };
+        let index = self.seats.with_caller(|caller| plan.picker.pick(caller, &context))?;
+        Some(self.begin(&plan, index, now))
     }
 
     /// Chooses instances one after another, each once: the next for when the one before cannot be reached. All
     /// from the set of this moment.
     pub fn candidates(&self) -> Candidates<'_> {
-        Candidates { balanced: self, picker: self.picker.load_full(), tried: Vec::new() }
+        Candidates { balanced: self, key: None, plan: self.planner.whole_plan(), tried: Vec::new() }
     }
 
-    /// Lends the caller of this thread. A strategy is exact for each caller, so one thread's picks are; where
-    /// threads get in each other's way they use another, and rather a new one than wait.
-    fn with_caller<T>(&self, pick: impl FnOnce(&mut Caller) -> T) -> T {
-        let start = thread_number() % CALLERS;
-        for seat in self.callers[start..].iter().chain(&self.callers[..start]) {
-            match seat.0.try_lock() {
-                Ok(mut caller) => return pick(&mut caller),
-                // A caller has no state that a panic of a strategy could leave half changed.
-                Err(TryLockError::Poisoned(poisoned)) => return pick(&mut poisoned.into_inner()),
-                Err(TryLockError::WouldBlock) => {}
-            }
+    /// The same for a call of this key.
+    pub fn candidates_for(&self, key: Key) -> Candidates<'_> {
+        Candidates { key: Some(key), ..self.candidates() }
+    }
+
+    /// Why each instance gets calls or none, in order of their ids.
+    pub fn explain(&self) -> Vec<Explanation> {
+        let (plan, now) = (self.planner.whole_plan(), self.planner.now());
+        let roster = &plan.composed.roster;
+        let each = roster.snapshot().instances().iter().zip(roster.stats()).zip(plan.composed.explain());
+        let explain = each.map(|((instance, stats), verdict)| Explanation {
+            instance: Arc::clone(instance),
+            verdict: verdict.clone(),
+            in_flight: stats.in_flight(),
+            latency: stats.latency(now),
+            failure_share: stats.failure_share(now),
+        });
+        explain.collect()
+    }
+
+    fn begin(&self, plan: &Plan, index: usize, now: Duration) -> Pick {
+        let roster = plan.picker.roster();
+        Pick {
+            instance: Arc::clone(&roster.snapshot().instances()[index]),
+            call: roster.begin(index, now),
+            answered: None,
+            planner: Arc::clone(&self.planner),
         }
-        pick(&mut fresh_caller())
+    }
+}
+
+impl Drop for Balanced {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Pick {
+    /// The instance.
+    pub fn instance(&self) -> &Arc<Instance> {
+        &self.instance
+    }
+
+    /// The answer begins: its latency is what the strategies learn, however long the rest of it takes. Without this, it is
+    /// that of the end.
+    pub fn answered(&mut self) {
+        self.answered.get_or_insert(self.planner.now());
+    }
+
+    /// The call has ended, and how. An answer that says that the caller erred is a success of the instance; that it took too
+    /// long is a failure.
+    pub fn end(self, outcome: Outcome) {
+        self.call.end(self.answered.unwrap_or_else(|| self.planner.now()), outcome);
+        if outcome == Outcome::Failure {
+            self.planner.note_failure();
+        }
+    }
+}
+
+impl Deref for Pick {
+    type Target = Instance;
+
+    fn deref(&self) -> &Instance {
+        &self.instance
     }
 }
 
@@ -91,36 +184,20 @@ impl Balanced {
 #[derive(Debug)]
 pub struct Candidates<'a> {
     balanced: &'a Balanced,
-    picker: Arc<Box<dyn Picker>>,
+    key: Option<Key>,
+    plan: Arc<Plan>,
     tried: Vec<usize>,
 }
 
 impl Iterator for Candidates<'_> {
-    type Item = Arc<Instance>;
+    type Item = Pick;
 
-    fn next(&mut self) -> Option<Self::Item> {
-        let untried = |caller: &mut Caller| self.picker.pick_untried(caller, &self.tried);
-        let index = self.balanced.with_caller(untried)?;
+    fn next(&mut self) -> Option<Pick> {
+        let context = Context { now: self.balanced.planner.now(), key: self.key };
+        let picker = &self.plan.picker;
+        let seats = &self.balanced.seats;
+        let index = seats.with_caller(|caller| picker.pick_untried(caller, &context, &self.tried))?;
         self.tried.push(index);
-        Some(Arc::clone(&self.picker.snapshot().instances()[index]))
+        Some(self.balanced.begin(&self.plan, index, context.now))
     }
-}
-
-fn fresh_caller() -> Caller {
-    Caller::seeded(rand::rng().random())
-}
-
-/// Numbers threads as they come.
-fn thread_number() -> usize {
-    static THREADS: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static NUMBER: Cell<Option<usize>> = const { Cell::new(None) };
-    }
-    NUMBER.with(|number| {
-        number.get().unwrap_or_else(|| {
-            let next = THREADS.fetch_add(1, Ordering::Relaxed);
-            number.set(Some(next));
-            next
-        })
-    })
 }

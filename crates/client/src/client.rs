@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use netloft_balance::Strategy;
+use netloft_balance::{Composition, Strategy};
 use netloft_types::{Instance, InstanceId, Query, ReadMode, Reason, Revision};
 
 use crate::calls::{Calls, Examined, Resolved, ServiceSummary, Watch};
@@ -144,13 +144,28 @@ impl Client {
         Discovery::start(self.calls.clone(), query)
     }
 
-    /// Follows what `query` selects, and chooses from it by `strategy`.
+    /// Follows what `query` selects, and chooses from it by `strategy`, after the parts that a [`Composition`] has by
+    /// default: health, outliers and a slow start.
     ///
     /// # Panics
     ///
     /// Outside a tokio runtime.
     pub fn balance(&self, query: Query, strategy: impl Strategy + 'static) -> Balanced {
-        Balanced::start(self.calls.clone(), query, Box::new(strategy))
+        self.balance_with(query, Composition::default(), strategy)
+    }
+
+    /// The same with parts of your choice.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn balance_with(
+        &self,
+        query: Query,
+        composition: Composition,
+        strategy: impl Strategy + 'static,
+    ) -> Balanced {
+        Balanced::start(self.calls.clone(), query, composition, Box::new(strategy))
     }
 
     /// The session of that time to live; a new one if none is left.

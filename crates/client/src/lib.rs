@@ -47,6 +47,7 @@ mod agent;
 mod backoff;
 mod balanced;
 mod calls;
+mod channel;
 mod client;
 mod connection;
 mod credentials;
@@ -58,8 +59,9 @@ mod target;
 mod turn;
 
 pub use agent::{AgentClient, Finding};
-pub use balanced::{Balanced, Candidates};
+pub use balanced::{Balanced, Candidates, Explanation, Pick};
 pub use calls::{Examined, Resolved, ServiceSummary, Watch};
+pub use channel::{BalancedChannel, JudgedBody};
 pub use client::{Client, ClientOptions};
 pub use credentials::{Credentials, TlsIdentity, TokenSource};
 pub use discovery::Discovery;

@@ -10,6 +10,7 @@ use axum::body::Bytes;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::Request;
 use hyper_util::rt::TokioIo;
+use netloft_balance::Outcome;
 use netloft_client::{Balanced, Client};
 use netloft_types::{Instance, Query, ServiceName};
 use serde::{Deserialize, Serialize};
@@ -100,14 +101,14 @@ async fn call_service(
 async fn call(balanced: &Balanced, report: &mut Report) {
     let mut candidates = balanced.candidates();
     for _ in 0..ATTEMPTS_MAX {
-        let Some(instance) = candidates.next() else { break };
-        match get(&instance).await {
-            Ok(_) => {
-                *report.calls.entry(instance.id.to_string()).or_default() += 1;
-                return;
-            }
-            Err(_) => report.retried += 1,
+        let Some(pick) = candidates.next() else { break };
+        if get(pick.instance()).await.is_ok() {
+            *report.calls.entry(pick.id.to_string()).or_default() += 1;
+            pick.end(Outcome::Success);
+            return;
         }
+        pick.end(Outcome::Failure);
+        report.retried += 1;
     }
     report.failed += 1;
 }

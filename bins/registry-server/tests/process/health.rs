@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use netloft_balance::Builtin;
+use netloft_balance::{Builtin, Outcome};
 use netloft_client::{Balanced, Client, RegisterOptions, Registration};
 use netloft_types::{Check, Checks, Health, Instance, Query};
 use nix::sys::signal::Signal;
@@ -117,6 +117,7 @@ async fn call(balanced: &Balanced) -> Result<(), String> {
     let mut stream = TcpStream::connect(address).await.map_err(told)?;
     stream.write_all(b"x").await.map_err(told)?;
     stream.read_exact(&mut [0]).await.map_err(told)?;
+    chosen.end(Outcome::Success);
     Ok(())
 }
 

@@ -1,0 +1,175 @@
+//! What decides who gets calls, and how many, before a strategy does.
+//!
+//! A fixed order of parts, each data that can be left out, and each a step from weights to weights: first where an
+//! instance is, then whether it works as the registry says, then whether it works as the caller has seen, then how long it
+//! has been there, then which of too many this caller uses. A strategy sees only the weights that are left. Each part says
+//! of each instance what it did, so that [`Composed::explain`] can tell why somebody gets calls and somebody else does
+//! not.
+
+mod explain;
+mod health;
+mod locality;
+mod outlier;
+mod slow_start;
+mod subset;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use self::explain::{Cause, Reason, Verdict};
+pub use self::health::HealthOptions;
+pub use self::locality::LocalityOptions;
+pub use self::outlier::OutlierOptions;
+pub use self::slow_start::SlowStartOptions;
+pub use self::subset::SubsetOptions;
+
+use self::locality::Spill;
+use self::outlier::Ejections;
+use crate::Roster;
+
+/// The parts, in their order. One that is `None` is left out.
+///
+/// The default has those that need nothing to be said: health, outliers and a slow start.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Composition {
+    /// Those nearby first, and others when they cannot carry it.
+    pub locality: Option<LocalityOptions>,
+    /// Those that are usable, unless too few are.
+    pub health: Option<HealthOptions>,
+    /// Not those whose calls fail while those of others do not.
+    pub outlier: Option<OutlierOptions>,
+    /// Those that have just come get few calls at first.
+    pub slow_start: Option<SlowStartOptions>,
+    /// A few of many.
+    pub subset: Option<SubsetOptions>,
+}
+
+impl Default for Composition {
+    fn default() -> Self {
+        Self {
+            locality: None,
+            health: Some(HealthOptions::default()),
+            outlier: Some(OutlierOptions::default()),
+            slow_start: Some(SlowStartOptions::default()),
+            subset: None,
+        }
+    }
+}
+
+/// Composes rosters for one line of snapshots; it remembers who was ejected.
+#[derive(Debug)]
+pub struct Composer {
+    composition: Composition,
+    ejections: Ejections,
+}
+
+/// A roster whose weights the parts have decided.
+#[derive(Debug, Clone)]
+pub struct Composed {
+    /// What a strategy builds its picker from.
+    pub roster: Roster,
+    verdicts: Arc<[Verdict]>,
+    /// When it should be composed again though nothing was told: a slow start goes on, an ejection ends.
+    pub due: Option<Duration>,
+}
+
+impl Composer {
+    /// Composes by `composition` from now on.
+    pub fn new(composition: Composition) -> Self {
+        Self { composition, ejections: Ejections::default() }
+    }
+
+    /// Decides the weights of a roster at the time `now`, on the clock of its calls. Do so when the snapshot changes, and at
+    /// the time that [`Composed::due`] says. Takes O(n log n).
+    pub fn compose(&mut self, roster: &Roster, now: Duration) -> Composed {
+        let Composition { locality, health, outlier, slow_start, subset } = &self.composition;
+        let mut draft = Draft::of(roster, now);
+        let is_usable = health::usable(roster);
+        if let Some(locality) = locality {
+            locality.apply(&mut draft, &is_usable);
+        }
+        if let Some(health) = health {
+            health.apply(&mut draft, &is_usable);
+        }
+        if let Some(outlier) = outlier {
+            self.ejections.apply(outlier, &mut draft);
+        }
+        if let Some(slow_start) = slow_start {
+            slow_start.apply(&mut draft);
+        }
+        if let Some(subset) = subset {
+            subset.apply(&mut draft);
+        }
+        draft.finish()
+    }
+}
+
+impl Composed {
+    /// Why each instance gets calls or none, in the order of the snapshot.
+    pub fn explain(&self) -> &[Verdict] {
+        &self.verdicts
+    }
+}
+
+/// Weights on their way through the parts.
+struct Draft<'a> {
+    roster: &'a Roster,
+    now: Duration,
+    /// Relative to one another; 0 gets no calls.
+    weights: Vec<f64>,
+    reasons: Vec<Vec<Reason>>,
+    spill: Option<Spill>,
+    due: Option<Duration>,
+}
+
+impl<'a> Draft<'a> {
+    fn of(roster: &'a Roster, now: Duration) -> Self {
+        let weights = roster.snapshot().instances().iter().map(|instance| instance.weight.number().into());
+        let reasons = vec![Vec::new(); roster.snapshot().instances().len()];
+        Self { roster, now, weights: weights.collect(), reasons, spill: None, due: None }
+    }
+
+    /// Those that still get calls.
+    fn left(&self) -> Vec<usize> {
+        (0..self.weights.len()).filter(|index| self.weights[*index] > 0.0).collect()
+    }
+
+    fn leave_out(&mut self, index: usize, reason: Reason) {
+        self.weights[index] = 0.0;
+        self.reasons[index].push(reason);
+    }
+
+    fn look_again_at(&mut self, due: Duration) {
+        self.due = Some(self.due.map_or(due, |before| before.min(due)));
+    }
+
+    fn finish(mut self) -> Composed {
+        if let Some(spill) = &self.spill {
+            spill.apply(&mut self.weights);
+        }
+        let scaled = scaled(&self.weights);
+        let mut weights = scaled.iter().copied();
+        let roster = self.roster.weighed(|_, _| weights.next().unwrap_or_default());
+        let total: f64 = self.weights.iter().sum();
+        let each = self.weights.iter().zip(self.reasons);
+        let verdicts = each.map(|(weight, reasons)| {
+            let share = if total > 0.0 { weight / total } else { 0.0 };
+            Verdict { share, reasons: reasons.into() }
+        });
+        Composed { verdicts: verdicts.collect(), roster, due: self.due }
+    }
+}
+
+/// What the sum of weights is brought to if they are not whole numbers: a share is right to a billionth, and there is room
+/// for one instance that has it all.
+const SUM: f64 = 1e9;
+
+/// Whole numbers stay as they are, since by small ones turns are exact. Who gets any calls keeps some.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is between 0 and SUM")]
+fn scaled(weights: &[f64]) -> Vec<u32> {
+    let is_whole = weights.iter().all(|weight| weight.fract() == 0.0 && *weight <= f64::from(u16::MAX));
+    let total: f64 = weights.iter().sum();
+    let factor = if is_whole || total <= 0.0 { 1.0 } else { SUM / total };
+    let scale = |weight: &f64| if *weight > 0.0 { (weight * factor).round().max(1.0) as u32 } else { 0 };
+    weights.iter().map(scale).collect()
+}

@@ -1,0 +1,274 @@
+//! What is measured of an instance, and of all of them together.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::Outcome;
+use crate::number::{Shared, float, nanos};
+
+/// What this process has seen of one instance. It outlives the snapshot it began with.
+///
+/// All of it is atomics of their own, written without a lock: averages may miss a sample when two calls end
+/// at once, counts never do. It lies on a pair of cache lines of its own (x86 fetches lines in pairs), so that
+/// calls to one instance do not slow down calls to another.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct Stats {
+    in_flight: AtomicU32,
+    /// Those of the calls in flight that are in the total of all.
+    in_total: AtomicU32,
+    /// Its index in the newest roster.
+    place: AtomicU32,
+    /// When the averages took their last sample, in nanoseconds; 0 before the first.
+    reported: AtomicU64,
+    /// The peak-sensitive average of the latency, in nanoseconds.
+    peak: Shared,
+    /// The service time for each call in flight, in nanoseconds; 0 before the first success.
+    slot: Shared,
+    failures: Shared,
+    successes: AtomicU64,
+    failed: AtomicU64,
+    failed_in_row: AtomicU32,
+    since: Duration,
+    fleet: Arc<Fleet>,
+}
+
+/// How long until a latency counts for 1/e less than a new one: that of finagle.
+const PEAK_DECAY_NS: f32 = 10e9;
+
+/// How long without news until half of what was measured is forgotten.
+const HALF_LIFE_NS: f32 = 10e9;
+
+impl Stats {
+    pub(crate) fn new(since: Duration, fleet: &Arc<Fleet>) -> Self {
+        Self {
+            in_flight: AtomicU32::new(0),
+            in_total: AtomicU32::new(0),
+            place: AtomicU32::new(u32::MAX),
+            reported: AtomicU64::new(0),
+            peak: Shared::default(),
+            slot: Shared::default(),
+            failures: Shared::default(),
+            successes: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            failed_in_row: AtomicU32::new(0),
+            since,
+            fleet: Arc::clone(fleet),
+        }
+    }
+
+    /// The calls on their way to it.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// When it appeared, on the caller's clock.
+    pub fn since(&self) -> Duration {
+        self.since
+    }
+
+    /// The average of its latencies, of failures too. It jumps up to a higher sample and sinks towards a lower
+    /// one with a time constant of 10 s (peak-EWMA of Twitter's finagle). `None` before the first.
+    pub fn latency(&self, now: Duration) -> Option<Duration> {
+        let peak = self.peak(nanos(now));
+        (peak > 0.0).then(|| Duration::from_secs_f32(peak / 1e9))
+    }
+
+    /// The share of its calls that failed, from 0 to 1: each call counts for a sixteenth, and half is
+    /// forgotten in 10 s without news.
+    pub fn failure_share(&self, now: Duration) -> f32 {
+        self.failures.get() * self.remembered(nanos(now))
+    }
+
+    /// How many calls succeeded and how many failed, since it appeared.
+    pub fn counts(&self) -> [u64; 2] {
+        [&self.successes, &self.failed].map(|count| count.load(Ordering::Relaxed))
+    }
+
+    /// How many calls failed since the last one that succeeded.
+    pub fn failed_in_row(&self) -> u32 {
+        self.failed_in_row.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn move_to(&self, place: u32) {
+        self.place.store(place, Ordering::Relaxed);
+    }
+
+    /// Counts a call in. Returns the calls in flight with it, and whether it is in the total too.
+    pub(crate) fn enter(&self) -> (u32, bool) {
+        let is_in_total = self.fleet.has_total.load(Ordering::Relaxed);
+        if is_in_total {
+            self.fleet.total.0.fetch_add(1, Ordering::Relaxed);
+            self.in_total.fetch_add(1, Ordering::Relaxed);
+        }
+        (self.in_flight.fetch_add(1, Ordering::Relaxed).saturating_add(1), is_in_total)
+    }
+
+    pub(crate) fn leave(&self, is_in_total: bool) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if is_in_total {
+            self.in_total.fetch_sub(1, Ordering::Relaxed);
+            self.fleet.total.0.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn in_total(&self) -> u32 {
+        self.in_total.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn report(&self, now: u64, latency: u64, load: u32, outcome: Outcome) {
+        if outcome == Outcome::Failure {
+            self.failed.fetch_add(1, Ordering::Relaxed);
+            self.failed_in_row.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.successes.fetch_add(1, Ordering::Relaxed);
+            // Mostly it is 0, and then nobody's cache has to hear of it.
+            if self.failed_in_row() > 0 {
+                self.failed_in_row.store(0, Ordering::Relaxed);
+            }
+        }
+        let latency = float(latency.max(1));
+        self.peak.set(self.peak_with(now, latency));
+        let remembered = self.remembered(now);
+        let failures = self.failures.get() * remembered;
+        let failed = if outcome == Outcome::Failure { 1.0 } else { 0.0 };
+        self.failures.set(failures + (failed - failures) / 16.0);
+        if outcome == Outcome::Success {
+            // What failed says nothing of how long the work takes.
+            let slot = latency / float(load.max(1).into());
+            let before = self.slot.get();
+            let mean = self.fleet.slot();
+            let kept = mean + (before - mean) * remembered;
+            self.slot.set(if before > 0.0 { kept + (slot - kept) / 8.0 } else { slot });
+            self.fleet.report(now, self.place.load(Ordering::Relaxed), latency, slot);
+        }
+        self.reported.store(now.max(1), Ordering::Relaxed);
+    }
+
+    /// The service time for each call in flight, on its way to the mean of all while it grows old, and the
+    /// share of failures. The time is that mean for who has not answered yet.
+    pub(crate) fn slot_and_failures(&self, now: u64, mean: f32) -> (f32, f32) {
+        let (slot, remembered) = (self.slot.get(), self.remembered(now));
+        let slot = if slot > 0.0 { mean + (slot - mean) * remembered } else { mean };
+        (slot, self.failures.get() * remembered)
+    }
+
+    /// The peak-sensitive average as it is now: it sinks towards nothing while no sample comes.
+    pub(crate) fn peak(&self, now: u64) -> f32 {
+        self.peak.get() * self.peak_kept(now)
+    }
+
+    fn peak_with(&self, now: u64, sample: f32) -> f32 {
+        let before = self.peak.get();
+        if sample >= before {
+            return sample;
+        }
+        let kept = self.peak_kept(now);
+        before * kept + sample * (1.0 - kept)
+    }
+
+    fn peak_kept(&self, now: u64) -> f32 {
+        let part = self.age(now) / PEAK_DECAY_NS;
+        // The first two terms of the power are right to a ten-thousandth here, and take a tenth of the time.
+        if part < 1.0 / 70.0 { 1.0 - part } else { (-part).exp() }
+    }
+
+    fn remembered(&self, now: u64) -> f32 {
+        let age = self.age(now);
+        // Less than a hundredth is forgotten: not worth the power.
+        if age < HALF_LIFE_NS / 70.0 { 1.0 } else { (-age / HALF_LIFE_NS).exp2() }
+    }
+
+    fn age(&self, now: u64) -> f32 {
+        float(now.saturating_sub(self.reported.load(Ordering::Relaxed)))
+    }
+}
+
+/// What is measured of all instances together, in one line of rosters.
+#[derive(Debug)]
+pub(crate) struct Fleet {
+    /// Whether a strategy asked for the total, or for the answers. Each costs every call a cache line that all
+    /// threads share.
+    has_total: AtomicBool,
+    has_answers: AtomicBool,
+    total: Alone<AtomicU32>,
+    answers: Alone<Answers>,
+}
+
+/// On a pair of cache lines of its own.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Alone<T>(T);
+
+/// What every success writes.
+#[derive(Debug)]
+struct Answers {
+    /// Who answered last: a place in 24 bits, and when in microseconds, which wrap after 12 days. A slot
+    /// belongs to the places of one remainder, so that one instance never has two.
+    recent: [AtomicU64; MEMORY],
+    /// The averages of the latency and of the service time for each call in flight, in nanoseconds.
+    latency: Shared,
+    slot: Shared,
+}
+
+/// How many recent successes are remembered.
+const MEMORY: usize = 8;
+const TIME_BITS: u32 = 40;
+const TIME_MASK: u64 = (1 << TIME_BITS) - 1;
+
+/// Of how many samples the averages of all are, about.
+const FLEET_GAIN: f32 = 1.0 / 64.0;
+
+impl Fleet {
+    pub(crate) fn new() -> Self {
+        let recent = std::array::from_fn(|_| AtomicU64::new(u64::MAX));
+        let answers = Answers { recent, latency: Shared::default(), slot: Shared::default() };
+        let [has_total, has_answers] = [false; 2].map(AtomicBool::new);
+        Self { has_total, has_answers, total: Alone::default(), answers: Alone(answers) }
+    }
+
+    /// The average service time for each call in flight, in nanoseconds.
+    pub(crate) fn slot(&self) -> f32 {
+        self.answers.0.slot.get()
+    }
+
+    fn report(&self, now: u64, place: u32, latency: f32, slot: f32) {
+        if !self.has_answers.load(Ordering::Relaxed) {
+            return;
+        }
+        let Answers { recent, latency: latencies, slot: slots } = &self.answers.0;
+        latencies.approach(latency, FLEET_GAIN);
+        slots.approach(slot, FLEET_GAIN);
+        let entry = u64::from(place) << TIME_BITS | ((now / 1_000) & TIME_MASK);
+        recent[place as usize % MEMORY].store(entry, Ordering::Relaxed);
+    }
+
+    /// The places of those who answered a moment ago: within ten latencies. After a change of the snapshot a
+    /// place may for that long be another's.
+    pub(crate) fn recent(&self, now: u64) -> impl Iterator<Item = usize> {
+        let now = now / 1_000;
+        let age_max = self.answers.0.latency.get() * (10.0 / 1_000.0);
+        self.answers.0.recent.iter().filter_map(move |entry| {
+            let entry = entry.load(Ordering::Relaxed);
+            let age = now.wrapping_sub(entry) & TIME_MASK;
+            // The clock of who reported may be a little ahead.
+            let age = age.min(TIME_MASK - age);
+            let place = usize::try_from(entry >> TIME_BITS).expect("24 bits");
+            (float(age) < age_max).then_some(place)
+        })
+    }
+
+    pub(crate) fn keep_answers(&self) {
+        self.has_answers.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn keep_total(&self) {
+        self.has_total.store(true, Ordering::Relaxed);
+    }
+
+    /// All calls in flight that began since somebody asked for it.
+    pub(crate) fn total(&self) -> u32 {
+        self.total.0.load(Ordering::Relaxed)
+    }
+}

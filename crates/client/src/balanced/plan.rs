@@ -16,7 +16,7 @@ const IDLE: Duration = Duration::from_hours(1);
 /// What picks are made from, swapped whole.
 #[derive(Debug)]
 pub(super) struct Plan {
-    pub(super) picker: Box<dyn Picker>,
+    pub(super) picker: Arc<dyn Picker>,
     pub(super) composed: Composed,
 }
 
@@ -49,7 +49,7 @@ impl Planner {
     pub(super) fn new(composition: Composition, strategy: Box<dyn Strategy>) -> Self {
         let mut state = State { composer: Composer::new(composition), roster: Roster::default() };
         let composed = state.compose(Duration::ZERO);
-        let picker = strategy.picker(composed.roster.clone());
+        let picker = strategy.picker(composed.roster.clone()).into();
         Self {
             strategy,
             state: Mutex::new(state),
@@ -89,12 +89,14 @@ impl Planner {
         change(&mut state, now);
         let composed = state.compose(now);
         let before = self.plan.load();
-        let is_same = before.composed.roster.snapshot() == composed.roster.snapshot()
+        let is_same_choice = before.composed.roster.snapshot() == composed.roster.snapshot()
             && before.composed.roster.weights() == composed.roster.weights();
-        if is_same && before.composed.explain() == composed.explain() && before.composed.due == composed.due {
-            return;
-        }
-        let picker = self.strategy.picker(composed.roster.clone());
+        // Mostly time has only passed, and what it takes to build a picker need not be spent again.
+        let picker = if is_same_choice {
+            Arc::clone(&before.picker)
+        } else {
+            self.strategy.picker(composed.roster.clone()).into()
+        };
         self.plan.store(Arc::new(Plan { picker, composed }));
     }
 

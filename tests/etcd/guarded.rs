@@ -1,8 +1,6 @@
 //! Etcd that asks who comes: over TLS, and with passwords.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -11,7 +9,7 @@ use netloft_registry::{Command as Change, Store};
 use netloft_registry_etcd::{
     CredentialError, EtcdIdentity, EtcdOptions, EtcdPassword, EtcdStore, EtcdTls, EtcdUser, OpenError,
 };
-use netloft_tests::etcd::command;
+use netloft_tests::etcd::{self, command};
 use netloft_tests::programs::ours;
 use netloft_tests::raise_loopback;
 use netloft_tests::running::{Running, eventually};
@@ -77,7 +75,7 @@ impl Guarded {
             ("enable", json!({})),
         ];
         for (method, request) in steps {
-            ask(&format!("auth/{method}"), &request, "");
+            ask(&format!("auth/{method}"), &request, None);
         }
         guarded
     }
@@ -110,9 +108,9 @@ impl Guarded {
 
     fn change_password(&self, password: &str) {
         let root = json!({ "name": "root", "password": "the root of it" });
-        let token = ask("auth/authenticate", &root, "")["token"].as_str().unwrap().to_owned();
+        let token = ask("auth/authenticate", &root, None)["token"].as_str().unwrap().to_owned();
         self.write("password", password);
-        ask("auth/user/changepw", &json!({ "name": "registry", "password": password }), &token);
+        ask("auth/user/changepw", &json!({ "name": "registry", "password": password }), Some(&token));
     }
 
     fn tls(&self) -> EtcdOptions {
@@ -128,19 +126,12 @@ impl Guarded {
 }
 
 /// Asks the JSON gateway, as whom the token says, and waits for a good answer.
-fn ask(method: &str, request: &Value, token: &str) -> Value {
+fn ask(method: &str, request: &Value, token: Option<&str>) -> Value {
     eventually(method, || {
-        let mut stream = TcpStream::connect("127.0.0.1:2379").ok()?;
-        let body = request.to_string();
-        let who = if token.is_empty() { String::new() } else { format!("Authorization: {token}\r\n") };
-        let head = format!("POST /v3/{method} HTTP/1.0\r\n{who}Content-Length: {}\r\n\r\n", body.len());
-        stream.write_all((head + &body).as_bytes()).ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
-        let (head, body) = answer.split_once("\r\n\r\n")?;
+        let (head, body) = etcd::ask("127.0.0.1:2379".parse().unwrap(), method, request, token, PATIENCE)?;
         // While it elects its leader, it asks to be asked again.
-        assert!(head.contains(" 200 ") || head.contains(" 503 "), "{method}: {answer}");
-        head.contains(" 200 ").then(|| serde_json::from_str(body).unwrap())
+        assert!(head.contains(" 200 ") || head.contains(" 503 "), "{method}: {head}: {body}");
+        head.contains(" 200 ").then(|| serde_json::from_str(&body).unwrap())
     })
 }
 

@@ -222,16 +222,8 @@ impl Cluster {
     /// Asks the JSON gateway of a member; `None` if it does not answer well.
     fn ask(&self, index: usize, method: &str, request: &Value) -> Option<Value> {
         let address = SocketAddr::from((self.members[index].address, 2379));
-        let patience = Duration::from_secs(2);
-        let mut stream = TcpStream::connect_timeout(&address, patience).ok()?;
-        stream.set_read_timeout(Some(patience)).ok()?;
-        let body = request.to_string();
-        let head = format!("POST /v3/{method} HTTP/1.0\r\nContent-Length: {}\r\n\r\n", body.len());
-        stream.write_all((head + &body).as_bytes()).ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
-        let (head, body) = answer.split_once("\r\n\r\n")?;
-        head.contains(" 200 ").then(|| serde_json::from_str(body).ok())?
+        let (head, body) = ask(address, method, request, None, Duration::from_secs(2))?;
+        head.contains(" 200 ").then(|| serde_json::from_str(&body).ok())?
     }
 
     /// Kills a member (SIGKILL).
@@ -332,6 +324,25 @@ pub fn command(name: &str, directory: &Path, address: &str, cluster: &str) -> Co
     command.args(["--listen-peer-urls", &peers, "--initial-advertise-peer-urls", &peers]);
     command.args(["--log-level", "error", "--logger", "zap", "--log-outputs", "stderr"]);
     command
+}
+
+/// Asks the JSON gateway of a node, with a token if there is one: the head and the body of its answer, if there is any.
+pub fn ask(
+    address: SocketAddr,
+    method: &str,
+    request: &Value,
+    token: Option<&str>,
+    patience: Duration,
+) -> Option<(String, String)> {
+    let mut stream = TcpStream::connect_timeout(&address, patience).ok()?;
+    stream.set_read_timeout(Some(patience)).ok()?;
+    let body = request.to_string();
+    let who = token.map_or_else(String::new, |token| format!("Authorization: {token}\r\n"));
+    let head = format!("POST /v3/{method} HTTP/1.0\r\n{who}Content-Length: {}\r\n\r\n", body.len());
+    stream.write_all((head + &body).as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    answer.split_once("\r\n\r\n").map(|(head, body)| (head.to_owned(), body.to_owned()))
 }
 
 fn ip(arguments: &str) {

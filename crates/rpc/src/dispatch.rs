@@ -22,7 +22,7 @@ pub(crate) type Answer = Pin<Box<dyn Future<Output = Result<http::Response<Body>
 pub struct AnyService(Arc<dyn Served>);
 
 /// What is needed of a service. Tower's own has to be cloned for every call, which a trait object cannot.
-trait Served: Send + Sync {
+pub(crate) trait Served: Send + Sync {
     fn call(&self, request: http::Request<Body>) -> Answer;
 }
 
@@ -43,16 +43,7 @@ where
 }
 
 impl AnyService {
-    pub(crate) fn of<S, B>(service: S) -> Self
-    where
-        S: Service<http::Request<Body>, Response = http::Response<B>, Error = Infallible>
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-        S::Future: Send + 'static,
-        B: HttpBody<Data = Bytes, Error: Into<StdError>> + Send + 'static,
-    {
+    pub(crate) fn of(service: impl Served + 'static) -> Self {
         Self(Arc::new(service))
     }
 }
@@ -90,18 +81,9 @@ impl Services {
         let (name, _) = path.strip_prefix('/')?.split_once('/')?;
         self.0.iter().find(|(known, _)| *known == name).map(|(_, service)| service)
     }
-}
 
-impl Service<http::Request<Body>> for Services {
-    type Response = http::Response<Body>;
-    type Error = Infallible;
-    type Future = Answer;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: http::Request<Body>) -> Answer {
+    /// Answers a call, or that there is no such service.
+    pub(crate) fn call(&self, request: http::Request<Body>) -> Answer {
         match self.find(request.uri().path()) {
             Some(service) => traced(request, |request| service.0.call(request)),
             None => Box::pin(async { Ok(Status::unimplemented("there is no such service").into_http()) }),

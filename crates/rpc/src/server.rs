@@ -204,7 +204,8 @@ impl Server {
             stop_serving(health, &names).await;
             phase.send_replace(Phase::Draining);
         };
-        let serving = limits::server().serve_with_incoming_shutdown(services, accepted, begin_shutdown);
+        let dispatch = tower::service_fn(move |request| services.call(request));
+        let serving = limits::server().serve_with_incoming_shutdown(dispatch, accepted, begin_shutdown);
         let drained = async {
             phases.draining().await;
             sleep(options.drain).await;

@@ -40,7 +40,9 @@ impl HealthOptions {
         for index in left {
             let (health, lifecycle) = (instances[index].health, instances[index].lifecycle);
             if is_usable[index] {
-            } else if is_panic && lifecycle == Lifecycle::Ready {
+                continue;
+            }
+            if is_panic && lifecycle == Lifecycle::Ready {
                 draft.reasons[index].push(Reason::Panic);
             } else {
                 draft.leave_out(index, Reason::Unusable { health, lifecycle });

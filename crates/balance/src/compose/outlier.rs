@@ -1,9 +1,10 @@
 //! Not those whose calls fail while those of others do not.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use netloft_types::InstanceId;
+use netloft_types::{Instance, InstanceId};
 
 use super::{Cause, Draft, Reason};
 
@@ -73,37 +74,38 @@ struct Rate {
 
 impl Ejections {
     pub(super) fn apply(&mut self, options: &OutlierOptions, draft: &mut Draft<'_>) {
-        let (roster, now) = (draft.roster, draft.now);
-        let instances = roster.snapshot().instances();
-        self.known.retain(|id, _| instances.binary_search_by(|one| one.id.cmp(id)).is_ok());
-        for instance in instances {
-            self.known.entry(instance.id.clone()).or_default();
-        }
+        let (now, instances) = (draft.now, draft.roster.snapshot().instances());
+        // Those who are gone are forgotten.
+        let mut before = std::mem::take(&mut self.known);
+        let record = |one: &Arc<Instance>| before.remove(&one.id).unwrap_or_default();
+        let mut records: Vec<Record> = instances.iter().map(record).collect();
         let left = draft.left();
-        self.readmit(draft);
-        let mut outliers = self.failing_in_a_row(options, draft, &left);
+        readmit(&mut records, draft);
+        let mut outliers = failing_in_a_row(options, draft, &left, &records);
         if self.compared.is_none_or(|last| now >= last + options.interval) {
-            outliers.extend(self.failing_by_rate(options, draft, &left));
+            outliers.extend(failing_by_rate(options, draft, &left, &mut records));
             self.compared = Some(now);
         }
         let allowed = (left.len() * usize::from(options.ejected_percent_max) / 100)
             .max(1)
             .min(left.len().saturating_sub(1));
-        let mut ejected = left.iter().filter(|index| self.record(draft, **index).ejected.is_some()).count();
+        let mut ejected = left.iter().filter(|index| records[**index].ejected.is_some()).count();
         for (index, cause) in outliers {
-            if self.record(draft, index).ejected.is_some() {
-            } else if ejected < allowed {
-                let record = self.record(draft, index);
-                record.times += 1;
-                let span = options.base_ejection.saturating_mul(record.times).min(options.ejection_max);
-                record.ejected = Some((now + span, cause));
-                ejected += 1;
-            } else {
-                draft.reasons[index].push(Reason::NotEjected { cause });
+            let record = &mut records[index];
+            if record.ejected.is_some() {
+                continue;
             }
+            if ejected >= allowed {
+                draft.reasons[index].push(Reason::NotEjected { cause });
+                continue;
+            }
+            record.times += 1;
+            let span = options.base_ejection.saturating_mul(record.times).min(options.ejection_max);
+            record.ejected = Some((now + span, cause));
+            ejected += 1;
         }
         for index in left {
-            if let Some((until, cause)) = self.record(draft, index).ejected {
+            if let Some((until, cause)) = records[index].ejected {
                 draft.leave_out(index, Reason::Ejected { cause, until });
                 draft.look_again_at(until);
             }
@@ -111,86 +113,79 @@ impl Ejections {
         if let Some(last) = self.compared {
             draft.look_again_at(last + options.interval);
         }
+        self.known = instances.iter().map(|one| one.id.clone()).zip(records).collect();
     }
+}
 
-    fn record(&mut self, draft: &Draft<'_>, index: usize) -> &mut Record {
-        let id = &draft.roster.snapshot().instances()[index].id;
-        self.known.entry(id.clone()).or_default()
-    }
-
-    /// Takes those back whose time is over.
-    fn readmit(&mut self, draft: &Draft<'_>) {
-        let each = draft.roster.snapshot().instances().iter().zip(draft.roster.stats());
-        for (instance, stats) in each {
-            let record = self.known.entry(instance.id.clone()).or_default();
-            if record.ejected.is_some_and(|(until, _)| until <= draft.now) {
-                record.ejected = None;
-                record.forgiven = stats.failed_in_row();
-            } else if stats.failed_in_row() < record.forgiven {
-                record.forgiven = 0;
-            }
+/// Takes those back whose time is over.
+fn readmit(records: &mut [Record], draft: &Draft<'_>) {
+    for (record, stats) in records.iter_mut().zip(draft.roster.stats()) {
+        if record.ejected.is_some_and(|(until, _)| until <= draft.now) {
+            record.ejected = None;
+            record.forgiven = stats.failed_in_row();
+        } else if stats.failed_in_row() < record.forgiven {
+            record.forgiven = 0;
         }
     }
+}
 
-    fn failing_in_a_row(
-        &mut self,
-        options: &OutlierOptions,
-        draft: &Draft<'_>,
-        left: &[usize],
-    ) -> Vec<(usize, Cause)> {
-        let mut found = Vec::new();
-        for index in left {
-            let in_row = draft.roster.stats()[*index].failed_in_row();
-            let new = in_row.saturating_sub(self.record(draft, *index).forgiven);
-            if options.consecutive_failures > 0 && new >= options.consecutive_failures {
-                found.push((*index, Cause::ConsecutiveFailures(in_row)));
-            }
+fn failing_in_a_row(
+    options: &OutlierOptions,
+    draft: &Draft<'_>,
+    left: &[usize],
+    records: &[Record],
+) -> Vec<(usize, Cause)> {
+    let mut found = Vec::new();
+    for index in left {
+        let in_row = draft.roster.stats()[*index].failed_in_row();
+        let new = in_row.saturating_sub(records[*index].forgiven);
+        if options.consecutive_failures > 0 && new >= options.consecutive_failures {
+            found.push((*index, Cause::ConsecutiveFailures(in_row)));
         }
-        found
     }
+    found
+}
 
-    /// Compares the rates since the last comparison, and begins to count anew.
-    fn failing_by_rate(
-        &mut self,
-        options: &OutlierOptions,
-        draft: &Draft<'_>,
-        left: &[usize],
-    ) -> Vec<(usize, Cause)> {
-        let rates = self.rates(options, draft, left);
-        let mut found = Vec::new();
-        if rates.len() < options.instances_min {
-            return found;
-        }
-        let threshold = options.success_rate_deviations.map(|deviations| threshold(&rates, deviations));
-        for Rate { index, success } in rates {
-            let failing = (1.0 - success) * 100.0;
-            if let Some(threshold) = threshold.filter(|threshold| success < *threshold) {
-                found.push((index, Cause::SuccessRate { own: success, threshold }));
-            } else if options.failure_percent.is_some_and(|percent| failing > f64::from(percent)) {
-                found.push((index, Cause::FailurePercentage(percent(failing))));
-            }
-        }
-        found
+/// Compares the rates since the last comparison, and begins to count anew.
+fn failing_by_rate(
+    options: &OutlierOptions,
+    draft: &Draft<'_>,
+    left: &[usize],
+    records: &mut [Record],
+) -> Vec<(usize, Cause)> {
+    let rates = rates(options, draft, left, records);
+    let mut found = Vec::new();
+    if rates.len() < options.instances_min {
+        return found;
     }
+    let threshold = options.success_rate_deviations.map(|deviations| threshold(&rates, deviations));
+    for Rate { index, success } in rates {
+        let failing = (1.0 - success) * 100.0;
+        if let Some(threshold) = threshold.filter(|threshold| success < *threshold) {
+            found.push((index, Cause::SuccessRate { own: success, threshold }));
+        } else if options.failure_percent.is_some_and(|percent| failing > f64::from(percent)) {
+            found.push((index, Cause::FailurePercentage(percent(failing))));
+        }
+    }
+    found
+}
 
-    fn rates(&mut self, options: &OutlierOptions, draft: &Draft<'_>, left: &[usize]) -> Vec<Rate> {
-        let mut rates = Vec::new();
-        for index in left {
-            let counts = draft.roster.stats()[*index].counts();
-            let record = self.record(draft, *index);
-            let [successes, failures] =
-                [0, 1].map(|which| counts[which].saturating_sub(record.counted[which]));
-            record.counted = counts;
-            if record.ejected.is_none() {
-                record.times = record.times.saturating_sub(1);
-            }
-            let calls = successes + failures;
-            if calls >= options.calls_min.max(1) {
-                rates.push(Rate { index: *index, success: float(successes) / float(calls) });
-            }
+fn rates(options: &OutlierOptions, draft: &Draft<'_>, left: &[usize], records: &mut [Record]) -> Vec<Rate> {
+    let mut rates = Vec::new();
+    for index in left {
+        let counts = draft.roster.stats()[*index].counts();
+        let record = &mut records[*index];
+        let [successes, failures] = [0, 1].map(|which| counts[which].saturating_sub(record.counted[which]));
+        record.counted = counts;
+        if record.ejected.is_none() {
+            record.times = record.times.saturating_sub(1);
         }
-        rates
+        let calls = successes + failures;
+        if calls >= options.calls_min.max(1) {
+            rates.push(Rate { index: *index, success: float(successes) / float(calls) });
+        }
     }
+    rates
 }
 
 /// The rate below which an instance is an outlier (A50, "success rate ejection").

@@ -6,7 +6,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use netloft_balance::{Composed, Composer, Composition, Picker, Roster, Snapshot, Strategy};
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 /// The shortest time between two looks at who fails: many failures at once are looked at once.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -28,8 +28,10 @@ pub(super) struct Planner {
     plan: ArcSwap<Plan>,
     /// When the clock of the calls began.
     begun: Instant,
-    /// That there is another plan, or that a call failed.
-    news: Notify,
+    /// That there is another plan, which may be due earlier.
+    followed: Notify,
+    /// That a call failed.
+    failed: Notify,
 }
 
 #[derive(Debug)]
@@ -55,7 +57,8 @@ impl Planner {
             state: Mutex::new(state),
             plan: ArcSwap::from_pointee(Plan { picker, composed }),
             begun: Instant::now(),
-            news: Notify::new(),
+            followed: Notify::new(),
+            failed: Notify::new(),
         }
     }
 
@@ -74,12 +77,12 @@ impl Planner {
     /// Goes on from another set.
     pub(super) fn follow(&self, snapshot: &Snapshot) {
         self.change(|state, now| state.roster = state.roster.follow(snapshot.clone(), now));
-        self.news.notify_one();
+        self.followed.notify_one();
     }
 
     /// Has it looked soon who fails.
     pub(super) fn note_failure(&self) {
-        self.news.notify_one();
+        self.failed.notify_one();
     }
 
     fn change(&self, change: impl FnOnce(&mut State, Duration)) {
@@ -106,7 +109,8 @@ impl Planner {
             let due = self.plan().composed.due.unwrap_or(self.now() + IDLE);
             tokio::select! {
                 () = sleep_until(self.begun + due) => {}
-                () = self.news.notified() => tokio::time::sleep(PAUSE).await,
+                () = self.followed.notified() => continue,
+                () = self.failed.notified() => sleep(PAUSE).await,
             }
             self.change(|_, _| {});
         }

@@ -69,6 +69,7 @@ pub struct Composed {
     /// What a strategy builds its picker from.
     pub roster: Roster,
     verdicts: Arc<[Verdict]>,
+    is_closed: bool,
     /// When it should be composed again though nothing was told: a slow start goes on, an ejection ends.
     pub due: Option<Duration>,
 }
@@ -105,6 +106,11 @@ impl Composer {
 }
 
 impl Composed {
+    /// Whether nobody gets calls, because nobody works or wants any. The weights of the roster then mean nothing.
+    pub fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+
     /// Why each instance gets calls or none, in the order of the snapshot.
     pub fn explain(&self) -> &[Verdict] {
         &self.verdicts
@@ -156,7 +162,7 @@ impl<'a> Draft<'a> {
             let share = if total > 0.0 { weight / total } else { 0.0 };
             Verdict { share, reasons: reasons.into() }
         });
-        Composed { verdicts: verdicts.collect(), roster, due: self.due }
+        Composed { verdicts: verdicts.collect(), roster, is_closed: total <= 0.0, due: self.due }
     }
 }
 

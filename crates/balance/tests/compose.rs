@@ -71,16 +71,29 @@ fn nobody_at_all_is_composed_to_nobody() {
 
 #[test]
 fn who_does_not_work_or_wants_no_calls_gets_none() {
-    let roster = roster(5, |number, instance| match number {
+    let roster = roster(6, |number, instance| match number {
         0 => instance.health = Health::Critical,
         1 => instance.lifecycle = Lifecycle::Draining,
-        2 => instance.health = Health::Warning,
+        2 => instance.maintenance = Some("new disk".parse().unwrap()),
+        3 => instance.health = Health::Warning,
         _ => {}
     });
     let composed = composed(Composition::default(), &roster, at(60));
-    assert_eq!(composed.roster.weights(), [0, 0, 1, 1, 1]);
-    assert_eq!(composed.explain()[0].to_string(), "0.0 % of the calls: it is critical");
-    assert_eq!(composed.explain()[1].to_string(), "0.0 % of the calls: it is draining");
+    assert_eq!(composed.roster.weights(), [0, 0, 0, 1, 1, 1]);
+    let said = |index: usize| composed.explain()[index].to_string();
+    assert_eq!(said(0), "0.0 % of the calls: it is critical");
+    assert_eq!(said(1), "0.0 % of the calls: it is draining");
+    assert_eq!(said(2), "0.0 % of the calls: an operator keeps it out of use");
+}
+
+#[test]
+fn when_nobody_works_nobody_gets_calls_unless_that_is_not_believed() {
+    let sick = roster(3, |_, instance| instance.health = Health::Critical);
+    let health = |panic_percent| Composition { health: Some(HealthOptions { panic_percent }), ..NOTHING };
+    let believed = composed(health(0), &sick, at(60));
+    assert!(believed.is_closed() && believed.explain().iter().all(|verdict| verdict.share <= 0.0));
+    assert!(!composed(health(50), &sick, at(60)).is_closed());
+    assert!(!composed(NOTHING, &sick, at(60)).is_closed());
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use netloft_balance::{Call, Composition, Context, Key, Outcome, Strategy, Verdict};
-use netloft_types::{Instance, Query};
+use netloft_types::{HealthFilter, Instance, LifecycleFilter, Query};
 use tokio::task::JoinHandle;
 
 use self::plan::{Plan, Planner};
@@ -66,6 +66,7 @@ impl Balanced {
         composition: Composition,
         strategy: Box<dyn Strategy>,
     ) -> Self {
+        let query = if composition.health.is_some() { widened(query) } else { query };
         let planner = Arc::new(Planner::new(composition, strategy));
         let following = Arc::clone(&planner);
         Self {
@@ -90,7 +91,7 @@ impl Balanced {
         &self.discovery
     }
 
-    /// Chooses an instance for a call; `None` if there are none. It never blocks.
+    /// Chooses an instance for a call; `None` if there are none that work and want calls. It never blocks.
     pub fn pick(&self) -> Option<Pick> {
         self.pick_by(None)
     }
@@ -142,6 +143,13 @@ impl Balanced {
             planner: Arc::clone(&self.planner),
         }
     }
+}
+
+/// The query with those that are not usable, if it left them to the registry: so that they can be explained, and so that it is
+/// known what part of a zone works.
+fn widened(query: Query) -> Query {
+    let health = if query.health == HealthFilter::Usable { HealthFilter::Any } else { query.health };
+    Query { health, lifecycle: LifecycleFilter::Any, ..query }
 }
 
 impl Drop for Balanced {

@@ -147,6 +147,9 @@ impl Client {
     /// Follows what `query` selects, and chooses from it by `strategy`, after the parts that a [`Composition`] has by
     /// default: health, outliers and a slow start.
     ///
+    /// Where a composition has the part health, those that `query` would not select only because they do not work, or want no
+    /// calls, are watched too: they get no calls either, and [`Balanced::explain`] says why.
+    ///
     /// # Panics
     ///
     /// Outside a tokio runtime.

@@ -34,6 +34,8 @@ pub enum Reason {
         /// Whether it wants calls.
         lifecycle: Lifecycle,
     },
+    /// An operator keeps it out of use.
+    Maintenance,
     /// It gets calls though the registry says that it does not work: too few work for that to be believed.
     Panic,
     /// Its calls failed.
@@ -94,6 +96,7 @@ impl fmt::Display for Reason {
             }
             Self::Unusable { health, lifecycle: Lifecycle::Ready } => write!(f, "it is {health}"),
             Self::Unusable { lifecycle, .. } => write!(f, "it is {lifecycle}"),
+            Self::Maintenance => f.write_str("an operator keeps it out of use"),
             Self::Panic => f.write_str("it does not work, but too few do for that to be believed"),
             Self::Ejected { cause, .. } => write!(f, "it is ejected: {cause}"),
             Self::NotEjected { cause } => write!(f, "{cause}, but too many are ejected already"),

@@ -1,48 +1,46 @@
 //! Those that are usable, unless too few are.
 
-use netloft_types::{Health, Lifecycle};
+use std::sync::Arc;
+
+use netloft_types::{Health, Instance, Lifecycle};
 
 use super::{Draft, Reason};
 use crate::Roster;
 
-/// Leaves out what the registry says does not work or wants no calls.
+/// Leaves out what the registry says does not work, wants no calls, or is kept out by an operator.
 ///
-/// A query that selects only usable instances has the registry do that; the rest of a service is then not known here, and
-/// its panic threshold is the registry's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// If that is everybody, nobody gets calls. A query that selects only usable instances has the registry leave them out; the
+/// rest of a service is then not known here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct HealthOptions {
-    /// The panic threshold (Envoy's; its default, 50 too): if a smaller percentage of those that want calls works, whether
-    /// they work is not believed, and all of them get calls. 0 believes everything.
+    /// The panic threshold (Envoy's): if a smaller percentage of those that want calls works, whether they work is not
+    /// believed, and all of them get calls. The default of 0 believes everything, since the registry has a threshold of its
+    /// own: what seems to fail all at once, it does not report. Envoy's default is 50.
     pub panic_percent: u8,
-}
-
-impl Default for HealthOptions {
-    fn default() -> Self {
-        Self { panic_percent: 50 }
-    }
 }
 
 /// Which instances work and want calls.
 pub(super) fn usable(roster: &Roster) -> Vec<bool> {
-    let instances = roster.snapshot().instances().iter();
-    let is_usable = instances.map(|one| one.lifecycle == Lifecycle::Ready && one.health != Health::Critical);
-    is_usable.collect()
+    let is_usable = |one: &Arc<Instance>| wants_calls(one) && one.health != Health::Critical;
+    roster.snapshot().instances().iter().map(is_usable).collect()
+}
+
+fn wants_calls(instance: &Arc<Instance>) -> bool {
+    instance.lifecycle == Lifecycle::Ready && instance.maintenance.is_none()
 }
 
 impl HealthOptions {
     pub(super) fn apply(self, draft: &mut Draft<'_>, is_usable: &[bool]) {
         let instances = draft.roster.snapshot().instances();
         let left = draft.left();
-        let wants_calls = |index: &&usize| instances[**index].lifecycle == Lifecycle::Ready;
-        let asked_for = left.iter().filter(wants_calls).count();
+        let asked_for = left.iter().filter(|index| wants_calls(&instances[**index])).count();
         let working = left.iter().filter(|index| is_usable[**index]).count();
         let is_panic = working * 100 < asked_for * usize::from(self.panic_percent);
-        for index in left {
+        for index in left.into_iter().filter(|index| !is_usable[*index]) {
             let (health, lifecycle) = (instances[index].health, instances[index].lifecycle);
-            if is_usable[index] {
-                continue;
-            }
-            if is_panic && lifecycle == Lifecycle::Ready {
+            if instances[index].maintenance.is_some() {
+                draft.leave_out(index, Reason::Maintenance);
+            } else if is_panic && lifecycle == Lifecycle::Ready {
                 draft.reasons[index].push(Reason::Panic);
             } else {
                 draft.leave_out(index, Reason::Unusable { health, lifecycle });

@@ -93,12 +93,14 @@ impl Planner {
         let composed = state.compose(now);
         let before = self.plan.load();
         let is_same_choice = before.composed.roster.snapshot() == composed.roster.snapshot()
-            && before.composed.roster.weights() == composed.roster.weights();
+            && before.composed.roster.weights() == composed.roster.weights()
+            && before.composed.is_closed() == composed.is_closed();
         // Mostly time has only passed, and what it takes to build a picker need not be spent again.
         let picker = if is_same_choice {
             Arc::clone(&before.picker)
         } else {
-            self.strategy.picker(composed.roster.clone()).into()
+            let nobody = composed.is_closed().then(Roster::default);
+            self.strategy.picker(nobody.unwrap_or_else(|| composed.roster.clone())).into()
         };
         self.plan.store(Arc::new(Plan { picker, composed }));
     }

@@ -50,6 +50,10 @@ impl AgentClient {
     /// # Errors
     ///
     /// Refused if the name, the bridge or a subnet is taken, or the kernel would not; then nothing is left.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, it may have happened, or may happen yet; it is whole or not at all.
     pub async fn create_network(&self, spec: &NetworkSpec) -> Result<Network, Error> {
         let operation = Operation::CreateNetwork(spec.name.clone());
         let request = to_wire::network_spec(spec);
@@ -63,6 +67,10 @@ impl AgentClient {
     /// # Errors
     ///
     /// Refused if there is no such network, or something is attached to it.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, it may have happened, or may happen yet; it is whole or not at all.
     pub async fn remove_network(&self, name: &NetworkName) -> Result<(), Error> {
         let request = wire::RemoveNetworkRequest { name: name.to_string() };
         let operation = Operation::RemoveNetwork(name.clone());
@@ -71,6 +79,10 @@ impl AgentClient {
     }
 
     /// Lists the networks, in order of their names.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost if the future is dropped.
     pub async fn networks(&self) -> Result<Vec<Network>, Error> {
         let request = wire::ListNetworksRequest {};
         let operation = Operation::ListNetworks;
@@ -85,6 +97,11 @@ impl AgentClient {
     ///
     /// Refused if there is no such network, or a name or an address is taken, or none is left, or the registry
     /// would not have the instance; then nothing is left.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, it may have happened, or may happen yet. What was attached for the caller's lifetime goes with the
+    /// caller; [`attachments`](Self::attachments) tells of the rest.
     pub async fn attach(
         &self,
         spec: &AttachSpec,
@@ -104,6 +121,10 @@ impl AgentClient {
     /// # Errors
     ///
     /// Refused if there is no such endpoint or process, or another process runs in the sandbox.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, it may have happened, or may happen yet; it is whole or not at all.
     pub async fn start(&self, id: EndpointId, pid: u32) -> Result<(), Error> {
         let request = wire::StartRequest { endpoint_id: id.to_string(), pid };
         self.connection.call(&Operation::Start(id), self.rpc.clone().start(request)).await?;
@@ -115,6 +136,10 @@ impl AgentClient {
     /// # Errors
     ///
     /// Refused if there is no such endpoint.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, it may have happened, or may happen yet; it is whole or not at all.
     pub async fn detach(&self, id: EndpointId) -> Result<(), Error> {
         let request = wire::DetachRequest { endpoint_id: id.to_string() };
         self.connection.call(&Operation::Detach(id), self.rpc.clone().detach(request)).await?;
@@ -122,6 +147,10 @@ impl AgentClient {
     }
 
     /// Lists what is attached to a network, or to any, in order of network and sandbox.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost if the future is dropped.
     pub async fn attachments(&self, network: Option<&NetworkName>) -> Result<Vec<Attachment>, Error> {
         let network = network.map(ToString::to_string).unwrap_or_default();
         let request = wire::ListEndpointsRequest { network };
@@ -132,6 +161,10 @@ impl AgentClient {
     }
 
     /// Has the agent compare what is on the host with what should be there; tells what differs.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost if the future is dropped.
     pub async fn examine(&self) -> Result<Vec<Finding>, Error> {
         let request = wire::ExamineRequest {};
         let answer = self.connection.call(&Operation::Examine, self.rpc.clone().examine(request)).await?;
@@ -141,6 +174,10 @@ impl AgentClient {
 
     /// Has the agent take away what says it is the agent's and belongs to nothing; only tells what that is in a dry
     /// run. Answers with a description of each thing.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the agent may do it nevertheless. It can be repeated.
     pub async fn collect_garbage(&self, dry_run: bool) -> Result<Vec<String>, Error> {
         let request = wire::CollectGarbageRequest { dry_run };
         let mut rpc = self.rpc.clone();

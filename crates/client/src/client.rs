@@ -92,13 +92,20 @@ impl Client {
         self.shared.registrations.register(calls, session, instance).await
     }
 
-    /// Finds an instance by id, whatever its health and lifecycle. Nothing is lost if the future is dropped, here
-    /// and in the other lookups.
+    /// Finds an instance by id, whatever its health and lifecycle.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost if the future is dropped.
     pub async fn get(&self, id: &InstanceId) -> Result<Instance, Error> {
         self.calls.examine(id).await.map(|examined| examined.instance)
     }
 
     /// Finds an instance as [`get`](Self::get) does, and how its checks stand.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost if the future is dropped.
     pub async fn examine(&self, id: &InstanceId) -> Result<Examined, Error> {
         self.calls.examine(id).await
     }
@@ -114,23 +121,39 @@ impl Client {
     }
 
     /// Lists the services that have an instance, in order of their names.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost if the future is dropped.
     pub async fn services(&self) -> Result<Vec<ServiceSummary>, Error> {
         self.calls.services().await
     }
 
     /// Lists the instances that `query` selects, now. To call a service often, [`discover`](Self::discover) it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost if the future is dropped.
     pub async fn resolve(&self, query: &Query) -> Result<Resolved, Error> {
         self.resolve_with(query, ReadMode::Linearizable).await
     }
 
     /// Lists as [`resolve`](Self::resolve) does, with as much certainty as `mode` asks for. A registry of several
     /// servers answers a stale read also when they have lost each other, and says how old its answer may be.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost if the future is dropped.
     pub async fn resolve_with(&self, query: &Query, mode: ReadMode) -> Result<Resolved, Error> {
         self.calls.resolve(query, mode).await
     }
 
     /// Watches what `query` selects: from now on, or after a revision got from a watch of the same query. It ends
     /// with the connection; [`discover`](Self::discover) goes on by itself.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, no watch begins.
     pub async fn watch(&self, query: &Query, after: Option<Revision>) -> Result<Watch, Error> {
         self.calls.watch(query, after).await
     }

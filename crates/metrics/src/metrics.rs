@@ -136,6 +136,10 @@ impl Metrics {
     }
 
     /// Everything, in the text format of `OpenMetrics`. What the store does not answer stays as it was.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost if the future is dropped.
     #[expect(clippy::missing_panics_doc, reason = "a string takes everything")]
     pub async fn text(&self) -> String {
         let Inner { registry, store, process, contents, checks, condition, .. } = &*self.0;

@@ -224,6 +224,10 @@ impl Host {
     /// # Errors
     ///
     /// [`Error::ReadHost`], [`Error::Filter`], [`Error::Closed`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost if the future is dropped.
     pub async fn examine(&self) -> Result<Vec<Finding>, Error> {
         self.call(Unheard::Skip, State::examine).await
     }
@@ -247,6 +251,10 @@ impl Host {
     /// # Errors
     ///
     /// [`Error::Closed`].
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, nobody is told. Losses from then on can be asked for again.
     pub async fn losses(&self) -> Result<channel::UnboundedReceiver<EndpointId>, Error> {
         self.call(Unheard::Skip, |state| Ok(state.losses())).await
     }
@@ -256,6 +264,10 @@ impl Host {
     /// # Errors
     ///
     /// [`Error::Closed`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost if the future is dropped.
     pub async fn networks(&self) -> Result<Vec<Network>, Error> {
         self.call(Unheard::Skip, |state| Ok(state.networks())).await
     }
@@ -266,6 +278,10 @@ impl Host {
     /// # Errors
     ///
     /// [`Error::NoSuchNetwork`], [`Error::Closed`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost if the future is dropped.
     pub async fn count_ready(&self, network: &NetworkName) -> Result<usize, Error> {
         let network = network.clone();
         self.call(Unheard::Skip, move |state| state.count_ready(&network)).await
@@ -276,6 +292,10 @@ impl Host {
     /// # Errors
     ///
     /// [`Error::Closed`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost if the future is dropped.
     pub async fn endpoints(&self) -> Result<Vec<Attached>, Error> {
         self.call(Unheard::Skip, |state| Ok(state.endpoints())).await
     }

@@ -62,6 +62,10 @@ impl SocketAccess {
 
 impl Listener {
     /// Listens on a TCP address; port 0 takes a free one.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, nothing listens.
     pub async fn tcp(address: SocketAddr) -> Result<Self, Error> {
         let (listener, bound) = bind(address).await?;
         Ok(Self(Kind::Tcp(listener, bound)))
@@ -69,6 +73,10 @@ impl Listener {
 
     /// Listens on a TCP address, for TLS alone; port 0 takes a free one. Each connection is negotiated with the newest of
     /// `configs`.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, nothing listens.
     pub async fn tls(address: SocketAddr, configs: watch::Receiver<Arc<TlsConfig>>) -> Result<Self, Error> {
         let (listener, bound) = bind(address).await?;
         Ok(Self(Kind::Tls(listener, bound, configs)))

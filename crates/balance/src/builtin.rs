@@ -67,15 +67,19 @@ pub enum Builtin {
     /// `maglev`: the instance that owns the key in a table (Eisenbud et al., NSDI 2016). The keys are shared
     /// within about a hundredth; when an instance goes, a few keys of others move too.
     Maglev(Maglev),
-    /// `adaptive`, the default: of two drawn by weight and up to eight that answered a moment ago, the cheapest
-    /// by service time, calls in flight and failures. `cargo bench -p netloft-balance --bench fleet` shows it
-    /// beside the others.
+    /// `adaptive`, the default: of two drawn by weight and the last twelve that answered, if that was a moment ago, the
+    /// cheapest by service time, calls in flight and failures. `cargo run --release -p netloft-sim-fleet` shows it
+    /// beside others.
     ///
     /// The cost of an instance is s (l + 1)² (1 + 50 f): s is its service time for each call in flight, with a
-    /// gain of 1/8 for each success; l its calls in flight, times the mean weight over its own; f the share of
-    /// its failures, with a gain of 1/16. Half of s and f is forgotten in 10 s without news, s towards the mean
-    /// of all. The first drawn stays unless another costs less than 65 % of it, so that the weights decide
-    /// among equals. The more clients share the servers, the less each knows, and the less this gains.
+    /// gain of 1/16 for each success; l its calls in flight, times the mean weight over its own; f the share of
+    /// its failures, with a gain of 1/16. Half of s and f is forgotten in 30 s without news, s towards the mean
+    /// of all. Of the two drawn the first stays unless the other costs less than 65 % of it, so that the weights
+    /// decide among equals. A moment is ten mean latencies.
+    ///
+    /// A client comes back to those that served it well, and leaves the others to others. So calls are not
+    /// shared evenly while there are cores to spare. The more clients share the servers, the less each knows, and
+    /// the less this gains.
     #[default]
     Adaptive,
 }

@@ -110,14 +110,14 @@ fn a_latency_is_believed_at_once_when_it_is_bad_and_slowly_when_it_is_good() {
 }
 
 #[test]
-fn failures_add_up_and_half_of_them_is_forgotten_in_ten_seconds() {
+fn failures_add_up_and_half_of_them_is_forgotten_in_half_a_minute() {
     let roster = roster(&[1]);
     let stats = &roster.stats()[0];
     for _ in 0..200 {
         roster.begin(0, MS).end(MS, Outcome::Failure);
     }
     assert!(stats.failure_share(MS) > 0.99);
-    let half = stats.failure_share(MS + Duration::from_secs(10));
+    let half = stats.failure_share(MS + Duration::from_secs(30));
     assert!((half - 0.5).abs() < 0.01, "{half}");
     for _ in 0..200 {
         roster.begin(0, MS).end(MS, Outcome::Success);
@@ -172,7 +172,7 @@ fn the_adaptive_one_leaves_who_fails_and_comes_back_when_that_is_long_ago() {
     }
     assert_eq!(share(12 * MS), 0);
     assert_eq!(share(Duration::from_secs(10)), 0);
-    assert!((400..600).contains(&share(Duration::from_mins(2))));
+    assert!((400..600).contains(&share(Duration::from_mins(5))));
 }
 
 #[test]

@@ -27,7 +27,7 @@ const ALLOWED: [(&str, &[&str]); 23] = [
     ("registry-etcd", &["health", "registry", "types"]),
     ("checker", &["health", "registry", "types"]),
     ("proto", &["types"]),
-    ("rpc", &["access", "checker", "health", "proto", "registry", "types"]),
+    ("rpc", &["access", "balance", "checker", "health", "proto", "registry", "types"]),
     ("metrics", &["checker", "registry", "types"]),
     ("client", &["balance", "proto", "types"]),
     // Binaries join the wings.

@@ -62,7 +62,7 @@ fn again<T: FromStr + Display + PartialEq>(text: &str) {
 /// translated back and again, and is the same.
 pub fn wire(bytes: &[u8]) {
     let Some((choice, rest)) = bytes.split_first() else { return };
-    match choice % 12 {
+    match choice % 15 {
         0 => {
             let Some(Ok(instance)) = decoded(rest).map(from_wire::instance) else { return };
             assert_eq!(from_wire::instance(to_wire::instance(&instance)), Ok(instance));
@@ -112,6 +112,19 @@ pub fn wire(bytes: &[u8]) {
         10 => {
             let Some(batch) = decoded::<registry::WatchResponse>(rest) else { return };
             let _ = batch.updates.into_iter().map(from_wire::update).collect::<Vec<_>>();
+        }
+        12 => {
+            let Some(Ok(report)) = decoded(rest).map(from_wire::load_report) else { return };
+            assert_eq!(from_wire::load_report(to_wire::load_report(&report)), Ok(report));
+        }
+        13 => {
+            let Some(Ok(load)) = decoded(rest).map(|it| from_wire::instance_load(&it)) else { return };
+            assert_eq!(from_wire::instance_load(&to_wire::instance_load(&load)), Ok(load));
+        }
+        14 => {
+            let _ = netloft_proto::orca::load(rest);
+            let Some(Ok((id, advice))) = decoded(rest).map(|it| from_wire::advised(&it)) else { return };
+            assert_eq!(from_wire::advised(&to_wire::advised(&id, advice)), Ok((id, advice)));
         }
         _ => {
             let Some(batch) = decoded::<registry::ResolveResponse>(rest) else { return };

@@ -1,6 +1,7 @@
 //! From the wire to the vocabulary: everything is parsed, and an error names the field.
 
 mod check;
+mod load;
 mod net;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +14,7 @@ use netloft_types::{
 };
 
 pub use self::check::{check, checks, report, span};
+pub use self::load::{SEEN_MAX, advised, instance_load, load_report};
 pub use self::net::{attach_spec, attachment, lifetime, network, network_spec, service_spec};
 use crate::registry::v1 as wire;
 

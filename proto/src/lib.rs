@@ -25,6 +25,7 @@
 pub mod answer;
 pub mod codec;
 pub mod from_wire;
+pub mod orca;
 pub mod to_wire;
 
 /// The package `netloft.registry`.

@@ -1,6 +1,7 @@
 //! From the vocabulary to the wire.
 
 mod check;
+mod load;
 mod net;
 
 use netloft_types::{
@@ -9,6 +10,7 @@ use netloft_types::{
 };
 
 pub use self::check::{check, report};
+pub use self::load::{advised, instance_load, load_report};
 pub use self::net::{attach, attachment, network, network_spec};
 use crate::registry::v1 as wire;
 

@@ -9,10 +9,13 @@ use std::sync::Arc;
 use netloft_proto::answer::{EncodedInstances, ResolveAnswer, WatchAnswer};
 use netloft_proto::registry::v1 as wire;
 use netloft_proto::{from_wire, to_wire};
-use netloft_types::{HealthFilter, Instance, Lifecycle, LifecycleFilter, Query, Revision, Update};
+use netloft_types::{
+    Advice, HealthFilter, Instance, Lifecycle, LifecycleFilter, LoadReport, Query, Revision, Update,
+};
 use proptest::prelude::*;
 use prost::Message as _;
 
+use self::values::load::{advice, instance_loads, seen};
 use self::values::{instance_ids, instances, service_names, tag_sets};
 
 proptest! {
@@ -24,6 +27,26 @@ proptest! {
     #[test]
     fn every_query_round_trips(query in queries()) {
         prop_assert_eq!(from_wire::query(Some(to_wire::query(&query))).unwrap(), query);
+    }
+
+    #[test]
+    fn every_load_report_round_trips(
+        (number, service) in (1..=u64::MAX, service_names()),
+        seen in prop::collection::btree_map(instance_ids(), seen(), 0..6),
+    ) {
+        let report = LoadReport { reporter: number.try_into().unwrap(), service, seen };
+        prop_assert_eq!(from_wire::load_report(to_wire::load_report(&report)).unwrap(), report);
+    }
+
+    #[test]
+    fn every_advice_round_trips((id, advice) in (instance_ids(), advice())) {
+        let read = from_wire::advised(&to_wire::advised(&id, advice)).unwrap();
+        prop_assert_eq!(read, (id, advice));
+    }
+
+    #[test]
+    fn every_load_of_an_instance_round_trips(load in instance_loads()) {
+        prop_assert_eq!(from_wire::instance_load(&to_wire::instance_load(&load)).unwrap(), load);
     }
 
     #[test]
@@ -139,4 +162,28 @@ fn updates() -> impl Strategy<Value = Update> {
         (at(), instance_ids()).prop_map(|(at, id)| Update::Delete { at, id }),
         at().prop_map(|at| Update::Progress { at }),
     ]
+}
+
+#[test]
+fn an_advice_that_breaks_a_rule_is_refused_by_the_name_of_its_field() {
+    type Break = fn(&mut wire::Advised);
+    fn said(wire: &mut wire::Advised) -> &mut wire::Advice {
+        wire.advice.as_mut().unwrap()
+    }
+    let breaks: [(&str, Break); 6] = [
+        ("instance id", |wire| wire.instance_id.clear()),
+        ("advice", |wire| wire.advice = None),
+        ("weight percentage", |wire| said(wire).weight_percent = 0),
+        ("weight percentage", |wire| said(wire).weight_percent = 101),
+        ("ground", |wire| said(wire).ground = None),
+        ("times", |wire| {
+            said(wire).ground = Some(wire::advice::Ground::Slow(wire::Slow { times: f64::NAN }));
+        }),
+    ];
+    let advice = Advice::new(50, netloft_types::Ground::Recovering).unwrap();
+    for (field, break_it) in breaks {
+        let mut wire = to_wire::advised(&"a".parse().unwrap(), advice);
+        break_it(&mut wire);
+        assert_eq!(from_wire::advised(&wire).unwrap_err().field(), field);
+    }
 }

@@ -101,6 +101,9 @@ pub(crate) fn every_command_answers_in_json() {
     let id = instance["id"].as_str().unwrap();
     let examined = lab.json(&["instance", id]);
     assert_eq!((&examined["instance"], &examined["checks"][0]["output"]), (instance, &json!("connected")));
+    let load = lab.json(&["load", "web"]);
+    assert_eq!((&load[0]["instance"], &load[0]["reporters"]), (&instance["id"], &json!(0)));
+    assert!(load[0]["advice"].is_null() && load[0]["latency_us"].is_null(), "nobody has called it: {load:?}");
     let status = lab.json(&["status"]);
     assert_eq!(status["networks"], created);
     assert_eq!(status["instances"][0], *instance);

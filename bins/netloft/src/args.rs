@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use netloft_balance::Builtin;
 use netloft_client::{Target, Targets};
 use netloft_types::{
     InstanceId, InterfaceName, Mtu, NetworkName, Port, Query, ReadMode, ReadyCount, Reason, SandboxName,
@@ -74,6 +75,11 @@ pub(crate) enum Command {
     Instance {
         /// The id of the instance.
         id: InstanceId,
+    },
+    /// Shows what the clients of a service report of its instances: who is slow, how much of its weight it should have, and why.
+    Load {
+        /// The service.
+        service: ServiceName,
     },
     /// Keeps an instance out of lookups for a reason, or ends that.
     Maintenance(MaintenanceArgs),
@@ -306,12 +312,17 @@ pub(crate) struct CallArgs {
     /// Calls a second to each service.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) rate: u32,
-    /// How to choose an instance: round-robin, random or weighted.
-    #[arg(long, default_value = "weighted")]
-    pub(crate) strategy: netloft_balance::Builtin,
+    /// How to choose an instance.
+    #[arg(long, default_value = "weighted", help = strategy_help())]
+    pub(crate) strategy: Builtin,
     /// Stop after this long, as in 30s.
     #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub(crate) duration: Option<Duration>,
+}
+
+/// Names all that there are, so that none is forgotten here.
+fn strategy_help() -> String {
+    format!("How to choose an instance: {}", Builtin::ALL.map(Builtin::name).join(", "))
 }
 
 /// Where the agent works is not where we do.

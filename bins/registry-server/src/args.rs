@@ -143,6 +143,19 @@ pub(crate) struct Options {
         value_parser = clap::value_parser!(u8).range(0..=100)
     )]
     pub(crate) panic_percent: Option<u8>,
+    /// How often clients report, in milliseconds, what they have seen of the instances that they call; 0 takes no reports
+    /// [default: 10000]
+    #[arg(long, env = "NETLOFT_REGISTRY_LOAD_REPORT_INTERVAL_MS", value_name = "NUMBER")]
+    pub(crate) load_report_interval_ms: Option<u64>,
+    /// Advise clients to call less whom others find slow or failing; if not, reports are only shown [default: true]
+    #[arg(
+        long,
+        env = "NETLOFT_REGISTRY_ADVISE_WEIGHTS",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        value_name = "BOOL"
+    )]
+    pub(crate) advise_weights: Option<bool>,
     /// The TCP address at which to answer Prometheus over HTTP: /metrics, /healthz and /readyz; port 0 takes a free one
     /// [default: none]
     #[arg(long, env = "NETLOFT_REGISTRY_METRICS", value_name = "ADDRESS")]
@@ -256,6 +269,8 @@ impl Options {
             check_deny: self.check_deny.or(other.check_deny),
             probes_max: self.probes_max.or(other.probes_max),
             panic_percent: self.panic_percent.or(other.panic_percent),
+            load_report_interval_ms: self.load_report_interval_ms.or(other.load_report_interval_ms),
+            advise_weights: self.advise_weights.or(other.advise_weights),
             metrics: self.metrics.or(other.metrics),
             log: self.log.or(other.log),
             log_format: self.log_format.or(other.log_format),
@@ -320,6 +335,8 @@ mod tests {
             check-deny = ["10.0.0.0/8"]
             probes-max = 7
             panic-percent = 8
+            load-report-interval-ms = 10
+            advise-weights = false
             log = "trace"
             log-format = "compact"
 
@@ -353,6 +370,8 @@ mod tests {
             check_deny: Some(vec!["10.0.0.0/8".parse().unwrap()]),
             probes_max: Some(7),
             panic_percent: Some(8),
+            load_report_interval_ms: Some(10),
+            advise_weights: Some(false),
             log: Some(LogLevel::Trace),
             log_format: Some(LogFormat::Compact),
             access: AccessFlags { auth: Some(true), ..AccessFlags::default() },

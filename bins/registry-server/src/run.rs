@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use netloft_checker::Checker;
-use netloft_metrics::Metrics;
+use netloft_metrics::{LoadCounts, Metrics};
 use netloft_registry::embedded::{Backup, Condition, backup, restore};
 use netloft_registry::{EmbeddedStore, MemoryStore, Store};
 use netloft_registry_etcd::EtcdStore;
-use netloft_rpc::{Listener, Server, SocketAccess, shutdown_requested};
+use netloft_rpc::{Listener, LoadStats, Server, SocketAccess, shutdown_requested};
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -61,6 +61,11 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         server = server.condition(condition.clone());
         metrics = metrics.condition(condition);
     }
+    let load_stats = server.load_stats();
+    let metrics = metrics.loads(move || {
+        let LoadStats { reports, reporters, advised } = load_stats();
+        LoadCounts { reports, reporters, advised }
+    });
     let metrics = metrics.build();
     let answering = Answering::start(settings.metrics, metrics.router()).await?;
     tell_ready(&listeners, answering.address).context("cannot write to the standard output")?;

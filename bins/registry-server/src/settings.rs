@@ -91,6 +91,12 @@ impl Settings {
                 connections_per_peer_max: options
                     .connections_per_peer_max
                     .unwrap_or(server.connections_per_peer_max),
+                load_report_interval: match options.load_report_interval_ms {
+                    None => server.load_report_interval,
+                    Some(0) => None,
+                    Some(ms) => Some(Duration::from_millis(ms)),
+                },
+                advises_weights: options.advise_weights.unwrap_or(server.advises_weights),
                 ..server
             },
             monitor_options: monitor_options(
@@ -271,6 +277,17 @@ mod tests {
         let error = Settings::of(controlled(None)).unwrap_err().to_string();
         assert!(error.contains("--session-key"), "{error}");
         assert!(Settings::of(controlled(Some("/somewhere".into()))).is_ok());
+    }
+
+    #[test]
+    fn no_interval_takes_no_load_reports() {
+        let interval = |ms| {
+            let options = Options { load_report_interval_ms: ms, ..Options::default() };
+            Settings::of(options).unwrap().server_options.load_report_interval
+        };
+        assert_eq!(interval(Some(0)), None);
+        assert_eq!(interval(Some(250)), Some(Duration::from_millis(250)));
+        assert_eq!(interval(None), ServerOptions::default().load_report_interval);
     }
 
     #[test]

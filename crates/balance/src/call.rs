@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use netloft_types::Load;
+
 use crate::Stats;
 use crate::number::nanos;
 
@@ -44,6 +46,11 @@ impl Call {
     /// The instance, as an index into those of the snapshot it was picked from.
     pub fn index(&self) -> usize {
         self.index
+    }
+
+    /// Takes note of what the instance says of its own load; see [`Stats::observe`].
+    pub fn observe(&self, load: Load, now: Duration) -> bool {
+        self.stats.observe(load, now)
     }
 
     /// Ends the call and reports how it went; `now` is on the clock it began by.

@@ -1,35 +1,42 @@
 //! What decides who gets calls, and how many, before a strategy does.
 //!
 //! A fixed order of parts, each data that can be left out, and each a step from weights to weights: first where an
-//! instance is, then whether it works as the registry says, then whether it works as the caller has seen, then how long it
-//! has been there, then which of too many this caller uses. A strategy sees only the weights that are left. Each part says
-//! of each instance what it did, so that [`Composed::explain`] can tell why somebody gets calls and somebody else does
-//! not.
+//! instance is, then whether it works as the registry says, then whether it works as the caller has seen, then how much
+//! it can take, then how long it has been there, then which of too many this caller uses. A strategy sees only the
+//! weights that are left. Each part says of each instance what it did, so that [`Composed::explain`] can tell why somebody
+//! gets calls and somebody else does not.
 
 mod explain;
 mod health;
+mod load;
 mod locality;
 mod outlier;
 mod slow_start;
 mod subset;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use netloft_types::{Advice, InstanceId};
+
 pub use self::explain::{Cause, Reason, Verdict};
 pub use self::health::HealthOptions;
+pub use self::load::LoadOptions;
 pub use self::locality::LocalityOptions;
 pub use self::outlier::OutlierOptions;
 pub use self::slow_start::SlowStartOptions;
 pub use self::subset::SubsetOptions;
 
+use self::load::Loads;
 use self::locality::Spill;
 use self::outlier::Ejections;
 use crate::Roster;
 
 /// The parts, in their order. One that is `None` is left out.
 ///
-/// The default has those that need nothing to be said: health, outliers and a slow start.
+/// The default has those that need nothing to be said: health, outliers, load and a slow start. Where no load is reported and
+/// nothing advised, that part does nothing.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Composition {
     /// Those nearby first, and others when they cannot carry it.
@@ -38,10 +45,18 @@ pub struct Composition {
     pub health: Option<HealthOptions>,
     /// Not those whose calls fail while those of others do not.
     pub outlier: Option<OutlierOptions>,
+    /// More for those who say that they can take more, less for those who are slow to others.
+    pub load: Option<LoadOptions>,
     /// Those that have just come get few calls at first.
     pub slow_start: Option<SlowStartOptions>,
     /// A few of many.
     pub subset: Option<SubsetOptions>,
+}
+
+impl Composition {
+    /// No part at all: a strategy sees the weights of the registry.
+    pub const NONE: Self =
+        Self { locality: None, health: None, outlier: None, load: None, slow_start: None, subset: None };
 }
 
 impl Default for Composition {
@@ -50,17 +65,19 @@ impl Default for Composition {
             locality: None,
             health: Some(HealthOptions::default()),
             outlier: Some(OutlierOptions::default()),
+            load: Some(LoadOptions::default()),
             slow_start: Some(SlowStartOptions::default()),
             subset: None,
         }
     }
 }
 
-/// Composes rosters for one line of snapshots; it remembers who was ejected.
+/// Composes rosters for one line of snapshots; it remembers who was ejected, and what was advised.
 #[derive(Debug)]
 pub struct Composer {
     composition: Composition,
     ejections: Ejections,
+    loads: Loads,
 }
 
 /// A roster whose weights the parts have decided.
@@ -77,13 +94,19 @@ pub struct Composed {
 impl Composer {
     /// Composes by `composition` from now on.
     pub fn new(composition: Composition) -> Self {
-        Self { composition, ejections: Ejections::default() }
+        Self { composition, ejections: Ejections::default(), loads: Loads::default() }
+    }
+
+    /// Goes by what the registry advises, until the time given, and no more by what it advised before. It counts from the next
+    /// composition on, for instances that report no load of their own.
+    pub fn advise(&mut self, advice: BTreeMap<InstanceId, Advice>, until: Duration) {
+        self.loads.advise(advice, until);
     }
 
     /// Decides the weights of a roster at the time `now`, on the clock of its calls. Do so when the snapshot changes, and at
     /// the time that [`Composed::due`] says. Takes O(n log n).
     pub fn compose(&mut self, roster: &Roster, now: Duration) -> Composed {
-        let Composition { locality, health, outlier, slow_start, subset } = &self.composition;
+        let Composition { locality, health, outlier, load, slow_start, subset } = &self.composition;
         let mut draft = Draft::of(roster, now);
         let is_usable = health::usable(roster);
         if let Some(locality) = locality {
@@ -94,6 +117,9 @@ impl Composer {
         }
         if let Some(outlier) = outlier {
             self.ejections.apply(outlier, &mut draft);
+        }
+        if let Some(load) = load {
+            self.loads.apply(load, &mut draft);
         }
         if let Some(slow_start) = slow_start {
             slow_start.apply(&mut draft);

@@ -44,12 +44,14 @@
 //! ```
 
 mod adaptive;
+mod adviser;
 mod builtin;
 mod call;
 mod caller;
 mod compose;
 mod context;
 mod least_request;
+mod load;
 mod maglev;
 mod number;
 mod options;
@@ -63,12 +65,13 @@ mod stats;
 mod strategy;
 mod weighted;
 
+pub use adviser::{Adviser, AdviserOptions};
 pub use builtin::Builtin;
 pub use call::{Call, Outcome};
 pub use caller::Caller;
 pub use compose::{
-    Cause, Composed, Composer, Composition, HealthOptions, LocalityOptions, OutlierOptions, Reason,
-    SlowStartOptions, SubsetOptions, Verdict,
+    Cause, Composed, Composer, Composition, HealthOptions, LoadOptions, LocalityOptions, OutlierOptions,
+    Reason, SlowStartOptions, SubsetOptions, Verdict,
 };
 pub use context::{Context, Key};
 pub use options::{LeastRequest, Maglev, RingHash};

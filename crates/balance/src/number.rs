@@ -14,6 +14,12 @@ pub(crate) fn float(number: u64) -> f32 {
     number as f32
 }
 
+/// To the 24 bits of a float.
+#[expect(clippy::cast_possible_truncation, reason = "a millionth more or less does not matter to a weight")]
+pub(crate) fn rounded(number: f64) -> f32 {
+    number as f32
+}
+
 /// An index into an array that has no more than 2^32 places.
 pub(crate) fn place(index: usize) -> u32 {
     u32::try_from(index).expect("no service has 2^32 instances")

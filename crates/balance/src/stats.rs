@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use netloft_types::Load;
+
 use crate::Outcome;
+use crate::load::LastLoad;
 use crate::number::{Shared, float, nanos};
 
 /// What this process has seen of one instance. It outlives the snapshot it began with.
@@ -30,6 +33,9 @@ pub struct Stats {
     successes: AtomicU64,
     failed: AtomicU64,
     failed_in_row: AtomicU32,
+    /// How long all that succeeded took together, in nanoseconds.
+    spent: AtomicU64,
+    load: LastLoad,
     since: Duration,
     fleet: Arc<Fleet>,
 }
@@ -54,6 +60,8 @@ impl Stats {
             successes: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             failed_in_row: AtomicU32::new(0),
+            spent: AtomicU64::new(0),
+            load: LastLoad::default(),
             since,
             fleet: Arc::clone(fleet),
         }
@@ -92,6 +100,21 @@ impl Stats {
         self.failed_in_row.load(Ordering::Relaxed)
     }
 
+    /// How long the calls that succeeded took together, since it appeared.
+    pub fn spent(&self) -> Duration {
+        Duration::from_nanos(self.spent.load(Ordering::Relaxed))
+    }
+
+    /// Takes note of what it says of its own load. Whether that is news: the first word of it, or the first for 10 s.
+    pub fn observe(&self, load: Load, now: Duration) -> bool {
+        self.load.keep(load, now)
+    }
+
+    /// What it last said of its own load, to the precision of a float, and when; `None` if it never did.
+    pub fn load(&self) -> Option<(Load, Duration)> {
+        self.load.get()
+    }
+
     pub(crate) fn move_to(&self, place: u32) {
         self.place.store(place, Ordering::Relaxed);
     }
@@ -124,6 +147,7 @@ impl Stats {
             self.failed_in_row.fetch_add(1, Ordering::Relaxed);
         } else {
             self.successes.fetch_add(1, Ordering::Relaxed);
+            self.spent.fetch_add(latency, Ordering::Relaxed);
             // Mostly it is 0, and then nobody's cache has to hear of it.
             if self.failed_in_row() > 0 {
                 self.failed_in_row.store(0, Ordering::Relaxed);

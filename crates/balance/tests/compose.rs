@@ -11,9 +11,6 @@ use netloft_balance::{
 };
 use netloft_types::{Health, Instance, Lifecycle, Locality, Revision};
 
-const NOTHING: Composition =
-    Composition { locality: None, health: None, outlier: None, slow_start: None, subset: None };
-
 fn at(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
@@ -89,11 +86,12 @@ fn who_does_not_work_or_wants_no_calls_gets_none() {
 #[test]
 fn when_nobody_works_nobody_gets_calls_unless_that_is_not_believed() {
     let sick = roster(3, |_, instance| instance.health = Health::Critical);
-    let health = |panic_percent| Composition { health: Some(HealthOptions { panic_percent }), ..NOTHING };
+    let health =
+        |panic_percent| Composition { health: Some(HealthOptions { panic_percent }), ..Composition::NONE };
     let believed = composed(health(0), &sick, at(60));
     assert!(believed.is_closed() && believed.explain().iter().all(|verdict| verdict.share <= 0.0));
     assert!(!composed(health(50), &sick, at(60)).is_closed());
-    assert!(!composed(NOTHING, &sick, at(60)).is_closed());
+    assert!(!composed(Composition::NONE, &sick, at(60)).is_closed());
 }
 
 #[test]
@@ -106,7 +104,8 @@ fn when_too_few_work_that_is_not_believed_but_who_wants_no_calls_still_gets_none
             instance.lifecycle = Lifecycle::Draining;
         }
     };
-    let health = |panic_percent| Composition { health: Some(HealthOptions { panic_percent }), ..NOTHING };
+    let health =
+        |panic_percent| Composition { health: Some(HealthOptions { panic_percent }), ..Composition::NONE };
     let roster = roster(5, sick);
     let panicking = composed(health(50), &roster, at(60));
     assert_eq!(panicking.roster.weights(), [1, 1, 1, 1, 0]);
@@ -266,7 +265,7 @@ fn warming_up_goes_as_it_is_told_to() {
     let all = (0..2).map(|number| Arc::new(instance(number)));
     let roster = before.follow(Snapshot::new(Revision::new(2), all), at(100));
     let slow_start = SlowStartOptions { window: at(100), aggression: 2.0, part_min: 0.3 };
-    let mut state = Composer::new(Composition { slow_start: Some(slow_start), ..NOTHING });
+    let mut state = Composer::new(Composition { slow_start: Some(slow_start), ..Composition::NONE });
     for (now, part) in [(101, 0.3), (125, 0.5), (181, 0.9)] {
         let composed = state.compose(&roster, at(now));
         assert_eq!(*composed.explain()[1].reasons, [Reason::SlowStart { part }]);
@@ -274,7 +273,7 @@ fn warming_up_goes_as_it_is_told_to() {
 }
 
 fn subset(caller: &str) -> Composition {
-    Composition { subset: Some(SubsetOptions { size: 20, caller: Key::of(caller) }), ..NOTHING }
+    Composition { subset: Some(SubsetOptions { size: 20, caller: Key::of(caller) }), ..Composition::NONE }
 }
 
 fn used(roster: &Roster) -> Vec<usize> {
@@ -318,14 +317,14 @@ fn when_one_of_a_subset_goes_one_other_takes_its_place() {
 fn a_part_that_is_left_out_does_nothing() {
     let roster = in_zones(0);
     (0..20).for_each(|index| calls(&roster, index, 99, Outcome::Failure));
-    assert_eq!(composed(NOTHING, &roster, at(1)).roster.weights(), [1; 20]);
+    assert_eq!(composed(Composition::NONE, &roster, at(1)).roster.weights(), [1; 20]);
     let lenient = OutlierOptions {
         consecutive_failures: 0,
         success_rate_deviations: None,
         failure_percent: None,
         ..OutlierOptions::default()
     };
-    let composition = Composition { outlier: Some(lenient), ..NOTHING };
+    let composition = Composition { outlier: Some(lenient), ..Composition::NONE };
     assert!(!composed(composition, &roster, at(1)).roster.weights().contains(&0));
 }
 

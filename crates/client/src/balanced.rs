@@ -1,6 +1,7 @@
 //! Choosing from what is discovered.
 
 mod plan;
+mod reporting;
 mod seats;
 
 use std::ops::Deref;
@@ -8,10 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use netloft_balance::{Call, Composition, Context, Key, Outcome, Strategy, Verdict};
-use netloft_types::{HealthFilter, Instance, LifecycleFilter, Query};
+use netloft_types::{HealthFilter, Instance, LifecycleFilter, Load, Query};
 use tokio::task::JoinHandle;
 
 use self::plan::{Plan, Planner};
+use self::reporting::Reporting;
 use self::seats::Seats;
 use crate::calls::Calls;
 use crate::{Discovery, Error};
@@ -20,13 +22,15 @@ use crate::{Discovery, Error};
 ///
 /// A [`Composition`] decides first who gets calls at all; what calls say when they end goes into that and into the
 /// strategy. What is picked from is made anew when the set changes, when calls fail and when time decides, in a task, and is
-/// swapped whole.
+/// swapped whole. Another task tells the registry what was seen, and takes its advice.
 #[derive(Debug)]
 pub struct Balanced {
     discovery: Discovery,
     planner: Arc<Planner>,
     seats: Seats,
     task: JoinHandle<()>,
+    /// That reports, if that is wanted.
+    reporting: Option<JoinHandle<()>>,
 }
 
 /// An instance that was chosen for a call, and the call, which is on its way to it until this says how it ended.
@@ -57,6 +61,8 @@ pub struct Explanation {
     pub latency: Option<Duration>,
     /// The share of its calls that failed of late, from 0 to 1.
     pub failure_share: f32,
+    /// What it last said of its own load; `None` if it never did.
+    pub load: Option<Load>,
 }
 
 impl Balanced {
@@ -65,12 +71,17 @@ impl Balanced {
         query: Query,
         composition: Composition,
         strategy: Box<dyn Strategy>,
+        reports_load: bool,
     ) -> Self {
         let query = if composition.health.is_some() { widened(query) } else { query };
         let planner = Arc::new(Planner::new(composition, strategy));
         let following = Arc::clone(&planner);
+        let reporting = query.service.clone().filter(|_| reports_load);
+        let reporting = reporting.map(|service| Reporting::new(calls.clone(), service, Arc::clone(&planner)));
+        let discovery = Discovery::start_with(calls, query, Box::new(move |set| following.follow(set)));
         Self {
-            discovery: Discovery::start_with(calls, query, Box::new(move |set| following.follow(set))),
+            reporting: reporting.map(|reporting| tokio::spawn(reporting.run(discovery.clone()))),
+            discovery,
             task: tokio::spawn(Arc::clone(&planner).keep_up()),
             planner,
             seats: Seats::new(),
@@ -130,6 +141,7 @@ impl Balanced {
             in_flight: stats.in_flight(),
             latency: stats.latency(now),
             failure_share: stats.failure_share(now),
+            load: stats.load().map(|(load, _)| load),
         });
         explain.collect()
     }
@@ -155,6 +167,9 @@ fn widened(query: Query) -> Query {
 impl Drop for Balanced {
     fn drop(&mut self) {
         self.task.abort();
+        if let Some(reporting) = &self.reporting {
+            reporting.abort();
+        }
     }
 }
 
@@ -168,6 +183,14 @@ impl Pick {
     /// that of the end.
     pub fn answered(&mut self) {
         self.answered.get_or_insert(self.planner.now());
+    }
+
+    /// The instance says this of its own load: how busy it is, and how many calls it serves, of all its clients.
+    /// [`BalancedChannel`](crate::BalancedChannel) says so of what comes with answers.
+    pub fn observe(&self, load: Load) {
+        if self.call.observe(load, self.planner.now()) {
+            self.planner.note_load();
+        }
     }
 
     /// The call has ended, and how. An answer that says that the caller erred is a success of the instance; that it took too

@@ -1,5 +1,7 @@
 //! Every call to a registry: the only place that knows both the wire and the vocabulary.
 
+mod load;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +17,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status, Streaming};
 
+pub(crate) use self::load::Advised;
 use crate::connection::{Connection, Transport};
 use crate::turn::Turn;
 use crate::{ClientOptions, Error, Operation, Targets};

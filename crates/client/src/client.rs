@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use netloft_balance::{Composition, Strategy};
-use netloft_types::{Instance, InstanceId, Query, ReadMode, Reason, Revision};
+use netloft_types::{Instance, InstanceId, InstanceLoad, Query, ReadMode, Reason, Revision, ServiceName};
 
 use crate::calls::{Calls, Examined, Resolved, ServiceSummary, Watch};
 use crate::registration::{RegisterOptions, Registration, Registrations};
@@ -21,6 +21,9 @@ pub struct ClientOptions {
     pub call_timeout: Duration,
     /// Who the client is, and whom it believes. The default is nobody.
     pub credentials: Credentials,
+    /// Whether balancers tell the registry what they see of the instances that they call, and take its advice: how many calls
+    /// ended how, and how long they took. The default is that they do; only balancers of one service do.
+    pub reports_load: bool,
 }
 
 impl Default for ClientOptions {
@@ -29,6 +32,7 @@ impl Default for ClientOptions {
             connect_timeout: Duration::from_secs(2),
             call_timeout: Duration::from_secs(5),
             credentials: Credentials::default(),
+            reports_load: true,
         }
     }
 }
@@ -40,6 +44,7 @@ impl Default for ClientOptions {
 #[derive(Debug, Clone)]
 pub struct Client {
     calls: Calls,
+    reports_load: bool,
     shared: Arc<Shared>,
 }
 
@@ -66,7 +71,11 @@ impl Client {
     ///
     /// Outside a tokio runtime with I/O and time enabled.
     pub fn connect_with(targets: &Targets, options: &ClientOptions) -> Self {
-        Self { calls: Calls::new(targets, options), shared: Arc::default() }
+        Self {
+            calls: Calls::new(targets, options),
+            reports_load: options.reports_load,
+            shared: Arc::default(),
+        }
     }
 
     /// The server that is asked now.
@@ -129,6 +138,13 @@ impl Client {
         self.calls.services().await
     }
 
+    /// Lists what the clients of a service report of its instances, and what the registry advises by it: who is slow, and why.
+    /// All of its instances, in order of their ids, as far as the server that is asked now knows. It is refused as
+    /// [`Unknown`](crate::Refusal::Unknown) by a server that takes no reports.
+    pub async fn load(&self, service: &ServiceName) -> Result<Vec<InstanceLoad>, Error> {
+        self.calls.load(service).await
+    }
+
     /// Lists the instances that `query` selects, now. To call a service often, [`discover`](Self::discover) it.
     ///
     /// # Cancel safety
@@ -168,7 +184,7 @@ impl Client {
     }
 
     /// Follows what `query` selects, and chooses from it by `strategy`, after the parts that a [`Composition`] has by
-    /// default: health, outliers and a slow start.
+    /// default: health, outliers, load and a slow start.
     ///
     /// Where a composition has the part health, those that `query` would not select only because they do not work, or want no
     /// calls, are watched too: they get no calls either, and [`Balanced::explain`] says why.
@@ -191,7 +207,7 @@ impl Client {
         composition: Composition,
         strategy: impl Strategy + 'static,
     ) -> Balanced {
-        Balanced::start(self.calls.clone(), query, composition, Box::new(strategy))
+        Balanced::start(self.calls.clone(), query, composition, Box::new(strategy), self.reports_load)
     }
 
     /// The session of that time to live; a new one if none is left.

@@ -180,6 +180,10 @@ pub enum Operation {
     Resolve(Option<ServiceName>),
     /// Follow instances; of one service or of all.
     Watch(Option<ServiceName>),
+    /// Report the load of the instances of a service.
+    ReportLoad(ServiceName),
+    /// List the load of the instances of a service.
+    ListLoad(ServiceName),
     /// Create a network.
     CreateNetwork(NetworkName),
     /// Remove a network.
@@ -217,6 +221,8 @@ impl fmt::Display for Operation {
             Self::Resolve(None) => f.write_str("resolve all services"),
             Self::Watch(Some(service)) => write!(f, "watch service {service}"),
             Self::Watch(None) => f.write_str("watch all services"),
+            Self::ReportLoad(service) => write!(f, "report the load of service {service}"),
+            Self::ListLoad(service) => write!(f, "list the load of service {service}"),
             Self::CreateNetwork(network) => write!(f, "create network {network}"),
             Self::RemoveNetwork(network) => write!(f, "remove network {network}"),
             Self::ListNetworks => f.write_str("list networks"),

@@ -53,6 +53,7 @@ mod connection;
 mod credentials;
 mod discovery;
 mod error;
+mod orca;
 mod registration;
 mod session;
 mod target;

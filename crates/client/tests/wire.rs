@@ -217,6 +217,68 @@ async fn reflection_lists_what_is_served_in_both_versions() {
     );
 }
 
+#[tokio::test]
+async fn load_reports_that_break_a_rule_are_refused_by_the_name_of_the_field() {
+    type Break = fn(&mut wire::ReportLoadRequest);
+    let breaks: [(&str, Break); 10] = [
+        ("reporter", |report| report.reporter = 0),
+        ("service name", |report| report.service.clear()),
+        ("instance id", |report| report.seen[0].instance_id.clear()),
+        ("instance id \"a\"", |report| report.seen.push(report.seen[0].clone())),
+        ("successes", |report| report.seen[0].successes = u64::MAX),
+        ("failures", |report| report.seen[0].failures = u64::MAX),
+        ("latency", |report| report.seen[0].latency_us = u64::MAX),
+        ("utilization", |report| report.seen[0].utilization = Some(f64::NAN)),
+        ("utilization", |report| report.seen[0].utilization = Some(-1.0)),
+        ("seen \"1025\"", |report| report.seen = vec![report.seen[0].clone(); 1_025]),
+    ];
+    let registry = Registry::start().await;
+    let mut raw = registry.raw();
+    for (field, break_it) in breaks {
+        let mut report = report("api", &["a"]);
+        break_it(&mut report);
+        let status = raw.report_load(report).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument, "{field}: {status}");
+        assert!(status.message().starts_with(field), "{status}");
+    }
+    let many = wire::ReportLoadRequest {
+        seen: vec![wire::Seen { instance_id: "a".into(), ..wire::Seen::default() }; 1_000_000],
+        ..report("api", &[])
+    };
+    assert_eq!(raw.report_load(many).await.unwrap_err().code(), Code::OutOfRange);
+}
+
+#[tokio::test]
+async fn load_of_what_is_not_there_is_taken_and_forgotten() {
+    let registry = Registry::start().await;
+    let mut raw = registry.raw();
+    let session = open(&mut raw).await;
+    register(&mut raw, &session, "a").await.unwrap();
+    for (service, ids) in [("api", ["ghost"].as_slice()), ("nothing", &["a"]), ("api", &[])] {
+        let answer = raw.report_load(report(service, ids)).await.unwrap().into_inner();
+        assert_eq!((answer.next_report_ms, answer.advised.len()), (10_000, 0));
+    }
+    let list = async |raw: &mut RegistryClient<Channel>, service: &str| {
+        let request = wire::ListLoadRequest { service: service.to_owned() };
+        raw.list_load(request).await.unwrap().into_inner().instances
+    };
+    assert_eq!(list(&mut raw, "nothing").await, []);
+    let unknown = wire::InstanceLoad { instance_id: "a".into(), ..wire::InstanceLoad::default() };
+    assert_eq!(list(&mut raw, "api").await, [unknown]);
+    let bad = raw.list_load(wire::ListLoadRequest::default()).await.unwrap_err();
+    assert!(bad.code() == Code::InvalidArgument && bad.message().starts_with("service name"), "{bad}");
+}
+
+fn report(service: &str, ids: &[&str]) -> wire::ReportLoadRequest {
+    let seen = ids.iter().map(|id| wire::Seen {
+        instance_id: (*id).to_owned(),
+        successes: 100,
+        latency_us: 100_000,
+        ..wire::Seen::default()
+    });
+    wire::ReportLoadRequest { reporter: 7, service: service.to_owned(), seen: seen.collect() }
+}
+
 async fn open(raw: &mut RegistryClient<Channel>) -> String {
     let opened = raw.open_session(wire::OpenSessionRequest { ttl_ms: 60_000 }).await;
     opened.unwrap().into_inner().session_id

@@ -21,9 +21,11 @@
 //! ```
 
 mod calls;
+mod loads;
 mod metrics;
 mod process;
 mod store;
 
 pub use self::calls::{CallLayer, ObservedCalls};
+pub use self::loads::LoadCounts;
 pub use self::metrics::{Metrics, MetricsBuilder};

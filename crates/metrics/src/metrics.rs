@@ -23,6 +23,7 @@ use tokio::sync::watch;
 
 use crate::CallLayer;
 use crate::calls::Calls;
+use crate::loads::{LoadCounts, Loads};
 use crate::process::Process;
 use crate::store::ObservedStore;
 
@@ -41,6 +42,7 @@ struct Inner {
     contents: Contents,
     checks: Option<(Checker, Checks)>,
     condition: Option<(watch::Receiver<Condition>, Gauge)>,
+    loads: Option<Loads>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -84,6 +86,7 @@ pub struct MetricsBuilder {
     store: Arc<dyn Store>,
     checks: Option<(Checker, Checks)>,
     condition: Option<(watch::Receiver<Condition>, Gauge)>,
+    loads: Option<Loads>,
 }
 
 impl MetricsBuilder {
@@ -109,14 +112,21 @@ impl MetricsBuilder {
         self
     }
 
+    /// Tells what load reports add up to, by asking whoever takes them.
+    #[must_use]
+    pub fn loads(mut self, look: impl Fn() -> LoadCounts + Send + Sync + 'static) -> Self {
+        self.loads = Some(Loads::register(&mut self.registry, Box::new(look)));
+        self
+    }
+
     /// The metrics.
     pub fn build(mut self) -> Metrics {
         let registry = &mut self.registry;
         let process = Process::register(registry);
         let calls = Calls::register(registry.sub_registry_with_prefix("netloft"));
         let contents = Contents::register(registry);
-        let Self { registry, store, checks, condition } = self;
-        Metrics(Arc::new(Inner { registry, store, calls, process, contents, checks, condition }))
+        let Self { registry, store, checks, condition, loads } = self;
+        Metrics(Arc::new(Inner { registry, store, calls, process, contents, checks, condition, loads }))
     }
 }
 
@@ -127,7 +137,7 @@ impl Metrics {
         let build = Info::new(vec![("version", version.to_owned())]);
         registry.register("netloft_build", "The program that answers", build);
         let store = ObservedStore::of(store, registry.sub_registry_with_prefix("netloft"));
-        MetricsBuilder { registry, store: Arc::new(store), checks: None, condition: None }
+        MetricsBuilder { registry, store: Arc::new(store), checks: None, condition: None, loads: None }
     }
 
     /// Counts the calls of the services it is put around.
@@ -142,7 +152,7 @@ impl Metrics {
     /// Nothing is lost if the future is dropped.
     #[expect(clippy::missing_panics_doc, reason = "a string takes everything")]
     pub async fn text(&self) -> String {
-        let Inner { registry, store, process, contents, checks, condition, .. } = &*self.0;
+        let Inner { registry, store, process, contents, checks, condition, loads, .. } = &*self.0;
         if let Ok(services) = store.services(ReadMode::Stale).await {
             contents.refresh(&services);
         }
@@ -152,6 +162,9 @@ impl Metrics {
         }
         if let Some((condition, writable)) = condition {
             writable.set(i64::from(*condition.borrow() == Condition::Writing));
+        }
+        if let Some(loads) = loads {
+            loads.refresh();
         }
         process.refresh();
         let mut text = String::new();
@@ -259,6 +272,6 @@ impl Checks {
     }
 }
 
-fn number(count: usize) -> i64 {
+pub(crate) fn number(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }

@@ -34,6 +34,12 @@ pub const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time to send the 24 bytes that begin an HTTP/2 connection. Before them there is nothing to ping.
 pub const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Clients whose load reports are remembered, of all services together: one for each service that each of some thousand
+/// programs calls. More are refused until one has been silent for three intervals.
+pub const REPORTERS_MAX: usize = 16_384;
+/// Instances that they have seen, each counted for each of them: some 200 bytes each, and so 50 MiB.
+pub const SEEN_MAX: usize = 262_144;
+
 /// Time to negotiate TLS.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 

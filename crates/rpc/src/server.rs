@@ -24,6 +24,7 @@ use crate::access::{Access, Gate, Guard, sweep};
 use crate::dispatch::{AnyService, Services};
 use crate::incoming::{Door, incoming};
 use crate::limits::{self, ANSWER_LEN_MAX, REQUEST_LEN_MAX};
+use crate::loads::{LoadStats, Loads};
 use crate::phase::{Phase, Phases};
 use crate::service::Service;
 use crate::{Error, Listener};
@@ -40,11 +41,21 @@ pub struct ServerOptions {
     /// How long a shutdown waits for calls to be finished. The default of 5 seconds is well below the 10 after
     /// which container runtimes kill.
     pub drain: Duration,
+    /// How often clients report what they have seen of the instances they call: every 10 s. `None` takes no reports.
+    pub load_report_interval: Option<Duration>,
+    /// Whether reports become advice, by which clients change weights. Without it they are shown and nothing else.
+    pub advises_weights: bool,
 }
 
 impl Default for ServerOptions {
     fn default() -> Self {
-        Self { connections_max: 16_384, connections_per_peer_max: 12_288, drain: Duration::from_secs(5) }
+        Self {
+            connections_max: 16_384,
+            connections_per_peer_max: 12_288,
+            drain: Duration::from_secs(5),
+            load_report_interval: Some(Duration::from_secs(10)),
+            advises_weights: true,
+        }
     }
 }
 
@@ -58,6 +69,7 @@ pub struct Server {
     services: Services,
     names: Vec<&'static str>,
     condition: Option<watch::Receiver<Condition>>,
+    loads: Loads,
     phase: watch::Sender<Phase>,
     phases: Phases,
 }
@@ -80,6 +92,7 @@ impl Server {
     fn of(options: ServerOptions, access: Option<Access>) -> Self {
         let (phase, phases) = Phases::start();
         Self {
+            loads: Loads::new(&options),
             options,
             access,
             swept: None,
@@ -106,7 +119,7 @@ impl Server {
     }
 
     fn serve_registry(mut self, store: Arc<dyn Store>, checker: Option<Checker>) -> Self {
-        let service = Service::new(Arc::clone(&store), checker, self.phases.clone());
+        let service = Service::new(Arc::clone(&store), checker, self.loads.clone(), self.phases.clone());
         match self.access {
             Some(_) => {
                 self.swept = Some(Arc::clone(&store));
@@ -162,6 +175,12 @@ impl Server {
         self
     }
 
+    /// Tells at any time what the load reports add up to.
+    pub fn load_stats(&self) -> impl Fn() -> LoadStats + Send + Sync + 'static {
+        let loads = self.loads.clone();
+        move || loads.stats()
+    }
+
     /// Tells when the streams of an added service should end.
     pub fn phases(&self) -> Phases {
         self.phases.clone()
@@ -178,7 +197,7 @@ impl Server {
         listeners: Vec<Listener>,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), Error> {
-        let Self { options, access, swept, mut services, mut names, condition, phase, phases } = self;
+        let Self { options, access, swept, mut services, mut names, condition, phase, phases, .. } = self;
         let (health, health_service) = tonic_health::server::health_reporter();
         for name in &names {
             health.set_service_status(name, ServingStatus::Serving).await;

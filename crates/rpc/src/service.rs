@@ -10,13 +10,16 @@ use netloft_proto::registry::v1 as wire;
 use netloft_proto::{from_wire, to_wire};
 use netloft_registry::{Command, Error, ServiceSummary, Store, Watch};
 use netloft_types::limits::SESSION_TTL_MAX;
-use netloft_types::{Health, InstanceId, Instances, Invalid, Patch, Query, Revision, SessionId};
+use netloft_types::{
+    Health, InstanceId, Instances, Invalid, Patch, Query, ReadMode, Revision, ServiceName, SessionId,
+};
 use rand::RngExt as _;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::access::Requester;
 use crate::care::Care;
+use crate::loads::Loads;
 use crate::phase::Phases;
 use crate::status;
 use crate::stream::unfold;
@@ -29,13 +32,14 @@ pub(crate) struct Service {
 struct Shared {
     store: Arc<dyn Store>,
     care: Care,
+    loads: Loads,
     phases: Phases,
 }
 
 impl Service {
-    pub(crate) fn new(store: Arc<dyn Store>, checker: Option<Checker>, phases: Phases) -> Self {
+    pub(crate) fn new(store: Arc<dyn Store>, checker: Option<Checker>, loads: Loads, phases: Phases) -> Self {
         let care = Care::new(Arc::clone(&store), checker);
-        let shared = Arc::new(Shared { store, care, phases });
+        let shared = Arc::new(Shared { store, care, loads, phases });
         Self { shared }
     }
 
@@ -216,9 +220,39 @@ impl wire::registry_server::Registry for Service {
         });
         Ok(Response::new(Box::pin(batches)))
     }
+
+    async fn report_load(
+        &self,
+        request: Request<wire::ReportLoadRequest>,
+    ) -> Answer<wire::ReportLoadResponse> {
+        self.shared.loads.check_on()?;
+        let requester = Requester::find(request.extensions());
+        let report = from_wire::load_report(request.into_inner()).map_err(|error| status::invalid(&error))?;
+        let instances = self.shared.instances(requester.as_deref(), &report.service).await?;
+        Ok(Response::new(self.shared.loads.report(report, &instances)?))
+    }
+
+    async fn list_load(&self, request: Request<wire::ListLoadRequest>) -> Answer<wire::ListLoadResponse> {
+        self.shared.loads.check_on()?;
+        let requester = Requester::find(request.extensions());
+        let service = parse(&request.into_inner().service)?;
+        let instances = self.shared.instances(requester.as_deref(), &service).await?;
+        Ok(Response::new(self.shared.loads.list(&service, &instances)))
+    }
 }
 
 impl Shared {
+    /// All of a service that the requester may see, as this server knows it.
+    async fn instances(
+        &self,
+        requester: Option<&Requester>,
+        service: &ServiceName,
+    ) -> Result<Instances, Status> {
+        let query = narrowed(requester, Query { service: Some(service.clone()), ..Query::everything() });
+        let found = self.store.list(&query, ReadMode::Stale).await;
+        found.map(|found| found.instances).map_err(|error| status::of(&error))
+    }
+
     /// Waits for a request to renew a session and answers it; `None` when the client has no more.
     async fn next_renewal(
         &self,

@@ -1,5 +1,8 @@
 //! Values for the tests, every legal one among them.
 
+#[allow(dead_code, reason = "one of the test files uses it")]
+pub(crate) mod load;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;

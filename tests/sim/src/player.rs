@@ -51,24 +51,20 @@ impl Player {
 
     /// A strategy of ours with outlier ejection, with a slow start, or with both.
     pub fn composed(strategy: Builtin) -> [Self; 3] {
-        let none =
-            Composition { locality: None, health: None, outlier: None, slow_start: None, subset: None };
         let outlier = Some(OutlierOptions::default());
         let slow_start = Some(SlowStartOptions::default());
         [
-            ("outliers", Composition { outlier: outlier.clone(), ..none.clone() }),
-            ("slow start", Composition { slow_start, ..none.clone() }),
-            ("both", Composition { outlier, slow_start, ..none }),
+            ("outliers", Composition { outlier: outlier.clone(), ..Composition::NONE }),
+            ("slow start", Composition { slow_start, ..Composition::NONE }),
+            ("both", Composition { outlier, slow_start, ..Composition::NONE }),
         ]
         .map(|(parts, composition)| Self::Composed(parts, strategy, Box::new(composition)))
     }
 
     /// Makes a client.
     pub(crate) fn client(&self, servers: usize, seed: u64) -> Box<dyn Client> {
-        let none =
-            Composition { locality: None, health: None, outlier: None, slow_start: None, subset: None };
         match self {
-            Self::Ours(strategy) => Box::new(Ours::new(*strategy, none, seed)),
+            Self::Ours(strategy) => Box::new(Ours::new(*strategy, Composition::NONE, seed)),
             Self::Composed(_, strategy, composition) => {
                 Box::new(Ours::new(*strategy, (**composition).clone(), seed))
             }

@@ -2,6 +2,7 @@
 
 mod endpoint;
 mod host;
+mod load;
 mod network;
 mod registry;
 mod run;
@@ -45,6 +46,7 @@ async fn ask(command: Command, common: &Common) -> anyhow::Result<u8> {
         Command::Services => registry::services(common).await?,
         Command::Resolve(args) => registry::resolve(&args, common).await?,
         Command::Instance { id } => registry::instance(&id, common).await?,
+        Command::Load { service } => load::run(&service, common).await?,
         Command::Maintenance(args) => registry::maintain(&args, common).await?,
         Command::Watch(args) => registry::watch(&args, common).await?,
         Command::Status => status::run(common).await?,

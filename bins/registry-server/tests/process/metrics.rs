@@ -50,6 +50,10 @@ async fn prometheus_is_told_what_there_is_and_what_happened() {
     assert_eq!(client.resolve(&Query::service("api".parse().unwrap())).await.unwrap().instances.len(), 1);
     let _watch = client.watch(&Query::everything(), None).await.unwrap();
     assert!(client.examine(&"nobody".parse().unwrap()).await.is_err());
+    let seen = wire::Seen { instance_id: "a".to_owned(), successes: 1, ..wire::Seen::default() };
+    let report = wire::ReportLoadRequest { reporter: 7, service: "api".to_owned(), seen: vec![seen] };
+    let mut raw = RegistryClient::connect(target.clone()).await.unwrap();
+    raw.report_load(report).await.unwrap();
 
     let (head, text) = get(&address, "/metrics");
     assert!(head.starts_with("HTTP/1.1 200"), "{head}");
@@ -62,6 +66,9 @@ async fn prometheus_is_told_what_there_is_and_what_happened() {
     let (sessions, watchers) = ("netloft_registry_sessions ", "netloft_registry_watchers ");
     assert_eq!((value(&text, sessions), value(&text, watchers)), ("1", "2"));
     assert_eq!(value(&text, "netloft_registry_limit{limit=\"sessions\"} "), "65536");
+    assert_eq!(value(&text, "netloft_load_reports_total "), "1");
+    assert_eq!(value(&text, "netloft_load_reporters "), "1");
+    assert_eq!(value(&text, "netloft_load_advised_instances "), "0");
     let registered = "netloft_registry_commands_total{command=\"register\",outcome=\"done\"} ";
     assert_eq!(value(&text, registered), "2");
     let call = |method: &str, code: &str| {

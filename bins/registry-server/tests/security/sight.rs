@@ -27,7 +27,7 @@ fn tenants() -> Tenants {
     let token_a = ground.token("a", "a-*:read,register", &all);
     let token_b = ground.token("b", "b-*:read,register", &all);
     let both = ground.token("both", "*:read,register,write", &all);
-    let server = ground.start_guarded(&[]);
+    let server = ground.start_guarded(&["--load-report-interval-ms", "10"]);
     let [a, b, both] = [&token_a, &token_b, &both].map(|token| raw(&server, token));
     Tenants { a, b, both, token_a, server, ground }
 }
@@ -260,4 +260,38 @@ async fn r8_with_strict_ids_not_even_a_taken_id_is_told() {
     for good in ["a-1", "a-1/x", "a-1@host"] {
         register(&mut a, &own, instance(good, "a-1", "10.0.0.1")).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn r8_load_of_what_may_not_be_seen_is_neither_told_nor_taken() {
+    let mut tenants = tenants();
+    let session = open_session(&mut tenants.b).await;
+    for id in ["b/1", "b/2", "b/3"] {
+        register(&mut tenants.b, &session, instance(id, "b-1", "10.0.0.1")).await.unwrap();
+    }
+    let report = |service: &str| wire::ReportLoadRequest {
+        reporter: 7,
+        service: service.to_owned(),
+        seen: vec![wire::Seen { instance_id: "b/1".to_owned(), failures: 1_000, ..wire::Seen::default() }],
+    };
+    let list = |service: &str| wire::ListLoadRequest { service: service.to_owned() };
+    // As of a service that is not there.
+    let hidden = tenants.a.report_load(report("b-1")).await.unwrap().into_inner();
+    assert_eq!(hidden, tenants.a.report_load(report("b-none")).await.unwrap().into_inner());
+    assert_eq!(tenants.a.list_load(list("b-1")).await.unwrap().into_inner().instances, []);
+    let reporters = async |client: &mut Raw| {
+        let listed = client.list_load(list("b-1")).await.unwrap().into_inner().instances;
+        listed.iter().map(|one| one.reporters).collect::<Vec<_>>()
+    };
+    // Figures are made once an interval.
+    for _ in 0..3 {
+        tenants.a.report_load(report("b-1")).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(reporters(&mut tenants.b).await, [0, 0, 0]);
+    super::ground::eventually("the owner's report counts", async || {
+        tenants.b.report_load(report("b-1")).await.unwrap();
+        reporters(&mut tenants.b).await == [1, 0, 0]
+    })
+    .await;
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use netloft_types::{Health, Lifecycle};
+use netloft_types::{Advice, Health, Lifecycle};
 
 /// What the parts decided of one instance.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,6 +50,15 @@ pub enum Reason {
         /// In which way.
         cause: Cause,
     },
+    /// By the load that it reports, it can take more or less than the others.
+    Load {
+        /// How busy it says that it is: 0 is idle, 1 all it can do.
+        utilization: f64,
+        /// What its weight is multiplied by.
+        factor: f64,
+    },
+    /// The registry advises less of it, by what all clients report.
+    Advised(Advice),
     /// It came a moment ago, and has this part of its weight, from 0 to 1.
     SlowStart {
         /// The part.
@@ -100,6 +109,10 @@ impl fmt::Display for Reason {
             Self::Panic => f.write_str("it does not work, but too few do for that to be believed"),
             Self::Ejected { cause, .. } => write!(f, "it is ejected: {cause}"),
             Self::NotEjected { cause } => write!(f, "{cause}, but too many are ejected already"),
+            Self::Load { utilization, factor } => {
+                write!(f, "it says that it is {:.0} % busy: {factor:.1} of its weight", utilization * 100.0)
+            }
+            Self::Advised(advice) => write!(f, "the registry says: {advice}"),
             Self::SlowStart { part } => write!(f, "it is new, and has {:.0} % of its weight", part * 100.0),
             Self::OutsideSubset => f.write_str("this caller uses others"),
         }

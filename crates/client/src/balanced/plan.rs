@@ -1,10 +1,12 @@
 //! What is picked from, made anew whenever something changes what it should be.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use netloft_balance::{Composed, Composer, Composition, Picker, Roster, Snapshot, Strategy};
+use netloft_types::{Advice, InstanceId};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -30,7 +32,7 @@ pub(super) struct Planner {
     begun: Instant,
     /// That there is another plan, which may be due earlier.
     followed: Notify,
-    /// That a call failed.
+    /// That a call failed, or that an instance began to report its load.
     failed: Notify,
 }
 
@@ -78,6 +80,17 @@ impl Planner {
     pub(super) fn follow(&self, snapshot: &Snapshot) {
         self.change(|state, now| state.roster = state.roster.follow(snapshot.clone(), now));
         self.followed.notify_one();
+    }
+
+    /// Goes by what the registry advises, for so long.
+    pub(super) fn advise(&self, advice: BTreeMap<InstanceId, Advice>, lasting: Duration) {
+        self.change(|state, now| state.composer.advise(advice, now + lasting));
+        self.followed.notify_one();
+    }
+
+    /// Has it looked soon at what an instance says of its load.
+    pub(super) fn note_load(&self) {
+        self.failed.notify_one();
     }
 
     /// Has it looked soon who fails.

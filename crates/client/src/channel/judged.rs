@@ -9,7 +9,7 @@ use tonic::Code;
 use tonic::codegen::http::{HeaderMap, Response};
 use tonic::codegen::{Body as HttpBody, Bytes};
 
-use crate::Pick;
+use crate::{Pick, orca};
 
 /// The body of an answer through a [`BalancedChannel`](crate::BalancedChannel). When its end says how the call went, the
 /// balancer is told; dropped before that, it was given up.
@@ -23,6 +23,7 @@ pub struct JudgedBody {
 /// Takes note that an answer has begun, and judges it if it has already ended.
 pub(super) fn judge(answer: Response<Incoming>, mut pick: Pick) -> Response<JudgedBody> {
     pick.answered();
+    orca::observe(Some(&pick), answer.headers());
     let (parts, body) = answer.into_parts();
     let mut body = JudgedBody { body, pick: Some(pick) };
     if !parts.status.is_success() {
@@ -67,8 +68,11 @@ impl HttpBody for JudgedBody {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         match &frame {
             Some(Ok(frame)) => {
-                if let Some(outcome) = frame.trailers_ref().and_then(outcome) {
-                    self.end(outcome);
+                if let Some(trailers) = frame.trailers_ref() {
+                    orca::observe(self.pick.as_ref(), trailers);
+                    if let Some(outcome) = outcome(trailers) {
+                        self.end(outcome);
+                    }
                 }
             }
             // Broken, or over without a status.

@@ -39,6 +39,19 @@ impl Registry {
         Self::serve(address, Arc::new(MemoryStore::start(options))).await
     }
 
+    /// A registry of a server with options of its own.
+    pub(crate) async fn start_as(options: ServerOptions) -> Self {
+        Self::serve_as("127.0.0.1:0".parse().unwrap(), empty_store(), options).await
+    }
+
+    /// The same for a store, at an address where another registry may have been.
+    pub(crate) async fn serve_as(address: SocketAddr, store: Arc<dyn Store>, options: ServerOptions) -> Self {
+        let listener = Listener::tcp(address).await.unwrap();
+        let target = format!("http://{listener}");
+        let server = Server::new(options).registry(Arc::clone(&store));
+        Self::run_server(server, listener, target, store)
+    }
+
     /// Serves a store at an address where another registry may have been.
     pub(crate) async fn serve(address: SocketAddr, store: Arc<dyn Store>) -> Self {
         let listener = Listener::tcp(address).await.unwrap();

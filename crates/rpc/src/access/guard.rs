@@ -81,8 +81,8 @@ impl Guard {
 const UNSEEN: &str = "they may not read the service";
 
 /// Tells the log who asked for a service that they may not see. They are answered that it has no instance.
-fn note_unseen(call: &Call, query: Option<&wire::Query>) {
-    let named: Option<ServiceName> = query.and_then(|query| query.service.parse().ok());
+fn note_unseen(call: &Call, service: &str) {
+    let named: Option<ServiceName> = service.parse().ok();
     if named.is_some_and(|service| !call.requester.may(Right::Read, &service)) {
         let object = call.object.clone();
         let event = || Event::of(&call.requester, call.operation, Outcome::Refused(UNSEEN.to_owned()));
@@ -288,7 +288,7 @@ impl Registry for Guard {
     async fn resolve(&self, request: Request<wire::ResolveRequest>) -> Answer<ResolveAnswer> {
         let query = request.get_ref().query.as_ref();
         let call = Call::begin(&request, "resolve", named(query))?;
-        note_unseen(&call, query);
+        note_unseen(&call, named(query));
         // The service narrows the query itself.
         let answer = self.service.resolve(request).await.map_err(Denied::from);
         call.conclude_read(answer)
@@ -299,7 +299,7 @@ impl Registry for Guard {
     async fn watch(&self, mut request: Request<wire::WatchRequest>) -> Answer<Self::WatchStream> {
         let query = request.get_ref().query.as_ref();
         let call = Call::begin(&request, "watch", named(query))?;
-        note_unseen(&call, query);
+        note_unseen(&call, named(query));
         let opened = async {
             let pass = Pass::take(&call.requester)?;
             self.check_resumption(&call.requester, request.get_mut()).await?;
@@ -308,6 +308,26 @@ impl Registry for Guard {
         };
         let opened = opened.await;
         call.conclude_read(opened)
+    }
+
+    async fn report_load(
+        &self,
+        request: Request<wire::ReportLoadRequest>,
+    ) -> Answer<wire::ReportLoadResponse> {
+        // Who may read a service may call it, and so have seen something of it.
+        let service = request.get_ref().service.clone();
+        let call = Call::begin(&request, "report load", &service)?;
+        note_unseen(&call, &service);
+        let answer = self.service.report_load(request).await.map_err(Denied::from);
+        call.conclude_read(answer)
+    }
+
+    async fn list_load(&self, request: Request<wire::ListLoadRequest>) -> Answer<wire::ListLoadResponse> {
+        let service = request.get_ref().service.clone();
+        let call = Call::begin(&request, "list load", &service)?;
+        note_unseen(&call, &service);
+        let answer = self.service.list_load(request).await.map_err(Denied::from);
+        call.conclude_read(answer)
     }
 }
 

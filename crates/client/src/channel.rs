@@ -1,38 +1,44 @@
 //! A channel of gRPC that balances: any client that tonic generates takes it.
 
+mod ahead;
+mod attempt;
+mod budget;
+mod call;
+mod deadline;
 mod judged;
+mod options;
 mod pool;
+mod request;
+mod route;
+mod tls;
 
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
-use netloft_balance::Outcome;
-use tokio::time::timeout;
+use netloft_balance::Key;
+use tokio::task::JoinHandle;
 use tonic::Status;
 use tonic::body::Body;
-use tonic::codegen::http::uri::{Authority, PathAndQuery, Scheme};
-use tonic::codegen::http::{HeaderMap, Request, Response, Uri};
+use tonic::codegen::http::{Request, Response};
 use tower::Service;
 
+use self::ahead::Keeper;
+use self::budget::Budget;
 pub use self::judged::JudgedBody;
+pub use self::options::{
+    BudgetOptions, ChannelOptions, Codes, ConnectAheadOptions, HedgeOptions, Methods, Repeat, RetryOptions,
+};
 use self::pool::Pool;
-use crate::{Balanced, Pick};
-
-/// Instances that are tried for one call. A call goes on to the next only if the one before got nothing of it.
-const ATTEMPTS_MAX: usize = 3;
-/// How long a call waits for the registry's first answer.
-const FIRST_ANSWER: Duration = Duration::from_secs(5);
-/// The header that says how long a call may take (gRPC over HTTP/2, "Requests").
-const GRPC_TIMEOUT: &str = "grpc-timeout";
+pub use self::tls::{TlsName, TlsOptions};
+use crate::metrics::{CallStats, Counters};
+use crate::{Balanced, Candidates};
 
 /// Sends each call to an instance that a [`Balanced`] picks, and tells it how the call went. A cheap handle, to be cloned.
 ///
 /// ```no_run
 /// # use netloft_balance::Builtin;
-/// # use netloft_client::{BalancedChannel, Client};
+/// # use netloft_client::{BalancedChannel, ChannelOptions, Client, Methods, RetryOptions};
 /// # use netloft_types::Query;
 /// # mod greeter { pub struct GreeterClient<T>(pub T); impl<T> GreeterClient<T> { pub fn new(t: T) -> Self { Self(t) } } }
 /// # use greeter::GreeterClient;
@@ -40,18 +46,27 @@ const GRPC_TIMEOUT: &str = "grpc-timeout";
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let client = Client::connect("http://127.0.0.1:7400".parse()?);
 /// let api = client.balance(Query::service("api".parse()?), Builtin::default());
-/// let greeter = GreeterClient::new(BalancedChannel::new(api)); // as with any other channel
+/// let retry = RetryOptions { methods: Methods::of(["api.Greeter/*"]), ..RetryOptions::default() };
+/// let channel = BalancedChannel::with(api, ChannelOptions { retry: Some(retry), ..ChannelOptions::default() });
+/// let greeter = GreeterClient::new(channel); // as with any other channel
 /// # Ok(())
 /// # }
 /// ```
 ///
-/// It keeps one connection of HTTP/2 to each instance it has called, without TLS, and asks it every 10 s whether it is
-/// there. An instance that cannot be reached is ended as a failure, and the call goes to the next one, to three in all, as
-/// long as nothing of it was sent: that is safe for every call. What was sent is never repeated.
+/// It keeps one connection of HTTP/2 to each instance that gets calls, made before they come, and asks it every 10 s whether it
+/// is there. An instance that cannot be reached is ended as a failure, and the call goes to the next one, to
+/// [`tries_max`](ChannelOptions::tries_max) in all, as long as none of them has begun with it: that is safe for every call.
+/// What an instance may have carried out is repeated, or sent to two, only where [`ChannelOptions`] or a [`Repeat`] says so.
+///
+/// A [`Key`] among the extensions of a request is that of its call: `request.extensions_mut().insert(Key::of("user-42"))`.
 ///
 /// What counts as a failure of the instance are the codes UNKNOWN, `DEADLINE_EXCEEDED`, `RESOURCE_EXHAUSTED`, INTERNAL,
 /// UNAVAILABLE and `DATA_LOSS`, and a connection that breaks; others say that the caller erred. The latency is that until the
-/// answer begins; the call is in flight until it ends. A timeout that the caller set (`grpc-timeout`) covers connecting, too.
+/// answer begins; the call is in flight until it ends. A timeout that the caller set (`grpc-timeout`) covers connecting, all
+/// attempts and the whole answer; each attempt is told what is left of it.
+///
+/// [`stats`](Self::stats) counts. At debug each attempt is logged with its instance, and each call with its method and the
+/// `traceparent` of its request; that header goes to the instance as it is, and is not made up where there is none.
 ///
 /// # Errors
 ///
@@ -60,25 +75,75 @@ const GRPC_TIMEOUT: &str = "grpc-timeout";
 ///
 /// # Cancel safety
 ///
-/// If the future of a call is dropped, the call is cancelled at the instance; nothing is learned of that.
+/// If the future of a call is dropped, all its attempts are cancelled at their instances; nothing is learned of that. With
+/// the last handle of the channel no more connections are made, and they are closed when the calls on them have ended.
 #[derive(Debug, Clone)]
-pub struct BalancedChannel(Arc<Inner>);
+pub struct BalancedChannel(Arc<Handle>);
 
 #[derive(Debug)]
-struct Inner {
+struct Handle {
+    shared: Arc<Shared>,
+    keeper: JoinHandle<()>,
+}
+
+/// What the calls of a channel share.
+#[derive(Debug)]
+struct Shared {
     balanced: Balanced,
+    options: ChannelOptions,
     pool: Pool,
+    budget: Option<Budget>,
+    counters: Arc<Counters>,
 }
 
 impl BalancedChannel {
     /// Makes the channel.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime with I/O and time enabled.
     pub fn new(balanced: Balanced) -> Self {
-        Self(Arc::new(Inner { balanced, pool: Pool::default() }))
+        Self::with(balanced, ChannelOptions::default())
+    }
+
+    /// Makes the channel with options.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime with I/O and time enabled.
+    pub fn with(balanced: Balanced, options: ChannelOptions) -> Self {
+        let counters = Arc::<Counters>::default();
+        let shared = Arc::new(Shared {
+            pool: Pool::new(&options, Arc::clone(&counters)),
+            budget: options.budget.map(Budget::new),
+            balanced,
+            options,
+            counters,
+        });
+        let keeper = Keeper::new(Arc::clone(&shared), shared.options.connect_ahead.clone());
+        Self(Arc::new(Handle { keeper: tokio::spawn(keeper.run()), shared }))
     }
 
     /// Who picks.
     pub fn balanced(&self) -> &Balanced {
-        &self.0.balanced
+        &self.0.shared.balanced
+    }
+
+    /// What was counted since the channel was made. [`prometheus_text`](crate::prometheus_text) writes it for Prometheus.
+    pub fn stats(&self) -> CallStats {
+        self.0.shared.counters.read()
+    }
+}
+
+impl Shared {
+    fn candidates(&self, key: Option<Key>) -> Candidates<'_> {
+        key.map_or_else(|| self.balanced.candidates(), |key| self.balanced.candidates_for(key))
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.keeper.abort();
     }
 }
 
@@ -93,116 +158,6 @@ impl Service<Request<Body>> for BalancedChannel {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let inner = Arc::clone(&self.0);
-        Box::pin(async move {
-            let Some(patience) = timeout_of(request.headers()) else { return inner.send(request).await };
-            let overdue = |_| Status::deadline_exceeded(format!("no answer within {patience:?}"));
-            timeout(patience, inner.send(request)).await.map_err(overdue)?
-        })
-    }
-}
-
-impl Inner {
-    async fn send(&self, mut request: Request<Body>) -> Result<Response<JudgedBody>, Status> {
-        if self.balanced.discovery().age().is_none() {
-            let failed = |error| Status::unavailable(format!("the registry has not answered yet: {error}"));
-            self.balanced.ready(FIRST_ANSWER).await.map_err(failed)?;
-        }
-        let mut failure = "there is no instance".to_owned();
-        for pick in self.balanced.candidates().take(ATTEMPTS_MAX) {
-            match self.try_at(pick, request).await {
-                Ok(answer) => return Ok(answer),
-                Err(Failed { why, unsent: Some(unsent) }) => (failure, request) = (why, *unsent),
-                Err(Failed { why, unsent: None }) => return Err(Status::unavailable(why)),
-            }
-        }
-        Err(Status::unavailable(failure))
-    }
-
-    async fn try_at(&self, pick: Pick, mut request: Request<Body>) -> Result<Response<JudgedBody>, Failed> {
-        let address = SocketAddr::new(pick.address, pick.port.number());
-        let is_known = |address: &SocketAddr| {
-            let set = self.balanced.discovery().snapshot();
-            set.instances()
-                .iter()
-                .any(|one| (one.address, one.port.number()) == (address.ip(), address.port()))
-        };
-        let mut sender = match self.pool.sender(address, is_known).await {
-            Ok(sender) => sender,
-            Err(error) => {
-                let why = format!("cannot connect to {} at {address}: {error}", pick.id);
-                pick.end(Outcome::Failure);
-                return Err(Failed { why, unsent: Some(Box::new(request)) });
-            }
-        };
-        *request.uri_mut() = directed(request.uri(), address);
-        match sender.try_send_request(request).await {
-            Ok(answer) => Ok(judged::judge(answer, pick)),
-            Err(mut error) => {
-                let why = format!("{} at {address} did not answer: {}", pick.id, error.error());
-                pick.end(Outcome::Failure);
-                Err(Failed { why, unsent: error.take_message().map(Box::new) })
-            }
-        }
-    }
-}
-
-/// Why an attempt failed, and the request if nothing of it was sent.
-struct Failed {
-    why: String,
-    unsent: Option<Box<Request<Body>>>,
-}
-
-/// The path of a call at an address.
-fn directed(uri: &Uri, address: SocketAddr) -> Uri {
-    let mut parts = uri.clone().into_parts();
-    parts.scheme = Some(Scheme::HTTP);
-    parts.authority = Authority::try_from(address.to_string()).ok();
-    parts.path_and_query.get_or_insert(PathAndQuery::from_static("/"));
-    Uri::from_parts(parts).unwrap_or_else(|_| uri.clone())
-}
-
-/// How long a call may take: at most eight digits and a unit.
-fn timeout_of(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(GRPC_TIMEOUT)?.to_str().ok()?;
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let number: u64 = digits.parse().ok().filter(|_| digits.len() <= 8)?;
-    match unit {
-        "H" => Some(Duration::from_secs(number * 3_600)),
-        "M" => Some(Duration::from_secs(number * 60)),
-        "S" => Some(Duration::from_secs(number)),
-        "m" => Some(Duration::from_millis(number)),
-        "u" => Some(Duration::from_micros(number)),
-        "n" => Some(Duration::from_nanos(number)),
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_timeout_is_digits_and_a_unit() {
-        let said = |text: &str| {
-            let headers = HeaderMap::from_iter([(GRPC_TIMEOUT.parse().unwrap(), text.parse().unwrap())]);
-            timeout_of(&headers)
-        };
-        assert_eq!(said("2H"), Some(Duration::from_hours(2)));
-        assert_eq!(said("99999999n"), Some(Duration::from_nanos(99_999_999)));
-        assert_eq!(said("250m"), Some(Duration::from_millis(250)));
-        for bad in ["", "m", "5", "123456789m", "1.5S", "-1S", "5s", "5é"] {
-            let headers = HeaderMap::from_iter([(
-                GRPC_TIMEOUT.parse().unwrap(),
-                tonic::codegen::http::HeaderValue::from_bytes(bad.as_bytes()).unwrap(),
-            )]);
-            assert_eq!(timeout_of(&headers), None, "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_call_goes_to_the_address_of_its_instance() {
-        let uri = directed(&"/api.Greeter/Hello".parse().unwrap(), "[fd00::1]:80".parse().unwrap());
-        assert_eq!(uri.to_string(), "http://[fd00::1]:80/api.Greeter/Hello");
+        Box::pin(call::carry_out(Arc::clone(&self.0.shared), request))
     }
 }

@@ -39,6 +39,9 @@
 //!
 //! Of a registry of several servers a client takes all [`Targets`], and uses one at a time: `http://a:7400,http://b:7400`.
 //!
+//! Whoever does not want to carry the calls out themselves has a [`BalancedChannel`], which any client that tonic generates
+//! takes, and a [`BalanceLayer`] for clients of HTTP.
+//!
 //! An [`AgentClient`] asks the host agent for networks and attachments.
 //!
 //! Every call is bounded by [`ClientOptions`]. All futures can be dropped; each says what happens then.
@@ -53,6 +56,8 @@ mod connection;
 mod credentials;
 mod discovery;
 mod error;
+mod layer;
+mod metrics;
 mod orca;
 mod registration;
 mod session;
@@ -62,10 +67,15 @@ mod turn;
 pub use agent::{AgentClient, Finding};
 pub use balanced::{Balanced, Candidates, Explanation, Pick};
 pub use calls::{Examined, Resolved, ServiceSummary, Watch};
-pub use channel::{BalancedChannel, JudgedBody};
+pub use channel::{
+    BalancedChannel, BudgetOptions, ChannelOptions, Codes, ConnectAheadOptions, HedgeOptions, JudgedBody,
+    Methods, Repeat, RetryOptions, TlsName, TlsOptions,
+};
 pub use client::{Client, ClientOptions};
 pub use credentials::{Credentials, TlsIdentity, TokenSource};
 pub use discovery::Discovery;
 pub use error::{Error, Operation, Reason, Refusal};
+pub use layer::{BalanceBody, BalanceError, BalanceLayer, BalanceService};
+pub use metrics::{CallStats, Ended, LatencyHistogram, prometheus_text};
 pub use registration::{RegisterOptions, Registration};
 pub use target::{Target, Targets};

@@ -8,8 +8,8 @@ use crate::Pick;
 
 /// Takes note of the load that trailers tell of, if they do; `headers` are those that ended the answer. What is no report is
 /// as none.
-pub(crate) fn observe(pick: Option<&Pick>, headers: &HeaderMap) {
-    let Some((pick, value)) = pick.zip(headers.get(orca::TRAILER)) else { return };
+pub(crate) fn observe(pick: &Pick, headers: &HeaderMap) {
+    let Some(value) = headers.get(orca::TRAILER) else { return };
     let mut alone = HeaderMap::with_capacity(1);
     alone.insert(orca::TRAILER, value.clone());
     let metadata = MetadataMap::from_headers(alone);

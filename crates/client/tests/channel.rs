@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use netloft_balance::Builtin;
+use netloft_balance::{Builtin, Key};
 use netloft_client::{BalancedChannel, Registration};
 use netloft_types::{Instance, Query};
 use support::*;
@@ -83,12 +83,20 @@ async fn balanced(
     registry: &Registry,
     instances: &[Instance],
 ) -> (Vec<Registration>, HealthClient<BalancedChannel>) {
+    balanced_by(Builtin::RoundRobin, registry, instances).await
+}
+
+async fn balanced_by(
+    strategy: Builtin,
+    registry: &Registry,
+    instances: &[Instance],
+) -> (Vec<Registration>, HealthClient<BalancedChannel>) {
     let client = registry.client();
     let mut held = Vec::new();
     for instance in instances {
         held.push(client.register(instance.clone(), long()).await.unwrap());
     }
-    let api = client.balance(Query::service("api".parse().unwrap()), Builtin::RoundRobin);
+    let api = client.balance(Query::service("api".parse().unwrap()), strategy);
     (held, HealthClient::new(BalancedChannel::new(api)))
 }
 
@@ -112,6 +120,27 @@ async fn calls_of_a_generated_client_are_spread() {
         assert_eq!(call(&mut client, "").await, Code::Ok);
     }
     assert_eq!((a.calls(), b.calls()), (10, 10));
+}
+
+#[tokio::test]
+async fn calls_of_one_key_go_to_one_instance_and_of_many_keys_to_all() {
+    let registry = Registry::start().await;
+    let all = [Running::start().await, Running::start().await, Running::start().await];
+    let instances: Vec<_> = all.iter().zip(["a", "b", "c"]).map(|(it, name)| at(name, it.address)).collect();
+    let (_held, mut client) = balanced_by("ring-hash".parse().unwrap(), &registry, &instances).await;
+    let mut owners = Vec::new();
+    for user in 0..20 {
+        let before = all.each_ref().map(Running::calls);
+        for _ in 0..5 {
+            let mut request = Request::new(HealthCheckRequest::default());
+            request.extensions_mut().insert(Key::of(format!("user-{user}")));
+            client.check(request).await.unwrap();
+        }
+        let after = all.each_ref().map(Running::calls);
+        let owner = (0..3).find(|index| after[*index] - before[*index] == 5);
+        owners.push(owner.expect("all five go to one"));
+    }
+    assert!((0..3).all(|one| owners.contains(&one)), "{owners:?}");
 }
 
 #[tokio::test]

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses its part of it")]
 
+pub(crate) mod backend;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;

@@ -90,8 +90,7 @@ impl Memory {
         Self { scales, sampler, roster }
     }
 
-    fn cost(&self, index: usize, now: u64, mean: f32) -> f32 {
-        let stats = &self.roster.stats()[index];
+    fn cost(&self, index: usize, stats: &Stats, now: u64, mean: f32) -> f32 {
         let load = self.scales.load(index, stats) + 1.0;
         let (slot, failures) = stats.slot_and_failures(now, mean);
         slot.max(1.0) * load * load * (1.0 + FAILURE_COST * failures)
@@ -108,11 +107,11 @@ impl Picker for Memory {
         let first = self.sampler.draw(caller)?;
         let other = self.sampler.draw_other(caller, first);
         let mean = self.roster.fleet().slot();
-        let costs = [first, other].map(|index| self.cost(index, now, mean));
+        let stats = self.roster.stats();
+        let costs = [first, other].map(|index| self.cost(index, &stats[index], now, mean));
         let mut best = if costs[1] < costs[0] * MARGIN { (other, costs[1]) } else { (first, costs[0]) };
-        let is_eligible = |index: &usize| self.roster.weights().get(*index).is_some_and(|weight| *weight > 0);
-        for index in self.roster.fleet().recent(now).filter(is_eligible) {
-            let cost = self.cost(index, now, mean);
+        for (index, stats) in self.roster.recent(now) {
+            let cost = self.cost(index, stats, now, mean);
             if cost < best.1 {
                 best = (index, cost);
             }

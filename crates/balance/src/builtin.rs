@@ -1,5 +1,6 @@
 //! The strategies by name.
 
+use std::any::Any;
 use std::fmt;
 use std::str::FromStr;
 
@@ -32,10 +33,10 @@ pub enum Builtin {
     /// Let W be the sum of the weights after dividing them by their greatest common divisor. For one caller,
     /// in every window of any length, the picks of an instance differ from its exact share:
     ///
-    /// - W up to 16,384: by less than 2; and any W picks in a row hold each instance exactly by its weight.
-    ///   The turns are laid out ahead by worst-case fair weighted fair queueing (`WF²Q`: Bennett and Zhang,
-    ///   INFOCOM 1996), in 2 bytes a turn, at most 32 KiB, in O(W log n).
-    /// - W beyond: by less than 8 in windows up to a million picks, growing with the logarithm of the length.
+    /// - Equal weights, or W up to 16,384 of at most 1,024 instances: by less than 2; and any W picks in a row
+    ///   hold each instance exactly by its weight. The turns are laid out ahead by worst-case fair weighted fair
+    ///   queueing (`WF²Q`: Bennett and Zhang, INFOCOM 1996), in 2 bytes a turn, at most 32 KiB, in O(W log n).
+    /// - Others: by less than 8 in windows up to a million picks, growing with the logarithm of the length.
     ///   The turns follow the golden ratio through the summed weights (a Kronecker sequence: Kuipers and
     ///   Niederreiter, Uniform Distribution of Sequences, chapter 2), in 12 to 16 bytes an instance, in O(n).
     ///   No weight is rounded, so nothing drifts however long the window.
@@ -129,6 +130,14 @@ impl Strategy for Builtin {
             Self::RingHash(options) => Box::new(Ring::new(options, roster)),
             Self::Maglev(options) => Box::new(Table::new(options, roster)),
             Self::Adaptive => Box::new(Memory::new(roster)),
+        }
+    }
+
+    fn follow(&self, before: &dyn Picker, roster: Roster) -> Box<dyn Picker> {
+        let before: &dyn Any = before;
+        match (self, before.downcast_ref::<Ring>()) {
+            (Self::RingHash(options), Some(ring)) => Box::new(ring.following(*options, roster)),
+            _ => self.picker(roster),
         }
     }
 }

@@ -25,6 +25,7 @@ pub struct Call {
     /// The calls in flight at its begin, with itself.
     load: u32,
     is_in_total: bool,
+    is_success: bool,
     index: usize,
 }
 
@@ -40,7 +41,7 @@ pub enum Outcome {
 impl Call {
     pub(crate) fn begin(stats: &Arc<Stats>, index: usize, now: Duration) -> Self {
         let (load, is_in_total) = stats.enter();
-        Self { stats: Arc::clone(stats), begun: nanos(now), load, is_in_total, index }
+        Self { stats: Arc::clone(stats), begun: nanos(now), load, is_in_total, is_success: false, index }
     }
 
     /// The instance, as an index into those of the snapshot it was picked from.
@@ -54,14 +55,15 @@ impl Call {
     }
 
     /// Ends the call and reports how it went; `now` is on the clock it began by.
-    pub fn end(self, now: Duration, outcome: Outcome) {
+    pub fn end(mut self, now: Duration, outcome: Outcome) {
         let now = nanos(now);
+        self.is_success = outcome == Outcome::Success;
         self.stats.report(now, now.saturating_sub(self.begun), self.load, outcome);
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.stats.leave(self.is_in_total);
+        self.stats.leave(self.is_in_total, self.is_success);
     }
 }

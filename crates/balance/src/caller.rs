@@ -1,7 +1,9 @@
 //! What changes from pick to pick.
 
 use rand::rngs::SmallRng;
-use rand::{Rng, RngExt, SeedableRng};
+use rand::{Rng, SeedableRng};
+
+use crate::number::split;
 
 /// The memory of one caller: whose turn it is, and a source of chance.
 ///
@@ -40,6 +42,6 @@ impl Caller {
 
     /// Draws one of the numbers below `len`, each as likely as the others; `None` if there are none.
     pub fn below(&mut self, len: usize) -> Option<usize> {
-        (len > 0).then(|| self.rng.random_range(0..len))
+        (len > 0).then(|| split(self.draw(), len).0)
     }
 }

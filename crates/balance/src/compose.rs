@@ -15,7 +15,7 @@ mod slow_start;
 mod subset;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use netloft_types::{Advice, InstanceId};
@@ -85,10 +85,19 @@ pub struct Composer {
 pub struct Composed {
     /// What a strategy builds its picker from.
     pub roster: Roster,
-    verdicts: Arc<[Verdict]>,
+    decided: Arc<Decided>,
     is_closed: bool,
     /// When it should be composed again though nothing was told: a slow start goes on, an ejection ends.
     pub due: Option<Duration>,
+}
+
+/// What the parts have said, of which nothing is made until somebody asks.
+#[derive(Debug)]
+struct Decided {
+    weights: Vec<f64>,
+    /// In order of the index.
+    reasons: Vec<(usize, Reason)>,
+    verdicts: OnceLock<Box<[Verdict]>>,
 }
 
 impl Composer {
@@ -103,7 +112,8 @@ impl Composer {
         self.loads.advise(advice, until);
     }
 
-    /// Decides the weights of a roster at the time `now`, on the clock of its calls. Do so when the snapshot changes, and at
+    /// Decides the weights of a roster at the time `now`, on the clock of its calls, from those it has, which are the
+    /// registry's when it was made or follows another. Do so when the snapshot changes, and at
     /// the time that [`Composed::due`] says. Takes O(n log n).
     pub fn compose(&mut self, roster: &Roster, now: Duration) -> Composed {
         let Composition { locality, health, outlier, load, slow_start, subset } = &self.composition;
@@ -139,7 +149,21 @@ impl Composed {
 
     /// Why each instance gets calls or none, in the order of the snapshot.
     pub fn explain(&self) -> &[Verdict] {
-        &self.verdicts
+        self.decided.verdicts.get_or_init(|| self.decided.verdicts())
+    }
+}
+
+impl Decided {
+    fn verdicts(&self) -> Box<[Verdict]> {
+        let total: f64 = self.weights.iter().sum();
+        let mut rest = &*self.reasons;
+        let verdict = |(index, weight): (usize, &f64)| {
+            let (own, others) = rest.split_at(rest.partition_point(|reason| reason.0 == index));
+            rest = others;
+            let share = if total > 0.0 { weight / total } else { 0.0 };
+            Verdict { share, reasons: own.iter().map(|(_, reason)| *reason).collect() }
+        };
+        self.weights.iter().enumerate().map(verdict).collect()
     }
 }
 
@@ -149,16 +173,16 @@ struct Draft<'a> {
     now: Duration,
     /// Relative to one another; 0 gets no calls.
     weights: Vec<f64>,
-    reasons: Vec<Vec<Reason>>,
+    /// What was done to whom, in the order of the parts.
+    reasons: Vec<(usize, Reason)>,
     spill: Option<Spill>,
     due: Option<Duration>,
 }
 
 impl<'a> Draft<'a> {
     fn of(roster: &'a Roster, now: Duration) -> Self {
-        let weights = roster.snapshot().instances().iter().map(|instance| instance.weight.number().into());
-        let reasons = vec![Vec::new(); roster.snapshot().instances().len()];
-        Self { roster, now, weights: weights.collect(), reasons, spill: None, due: None }
+        let weights = roster.weights().iter().copied().map(f64::from).collect();
+        Self { roster, now, weights, reasons: Vec::new(), spill: None, due: None }
     }
 
     /// Those that still get calls.
@@ -168,7 +192,11 @@ impl<'a> Draft<'a> {
 
     fn leave_out(&mut self, index: usize, reason: Reason) {
         self.weights[index] = 0.0;
-        self.reasons[index].push(reason);
+        self.explain(index, reason);
+    }
+
+    fn explain(&mut self, index: usize, reason: Reason) {
+        self.reasons.push((index, reason));
     }
 
     fn look_again_at(&mut self, due: Duration) {
@@ -179,16 +207,13 @@ impl<'a> Draft<'a> {
         if let Some(spill) = &self.spill {
             spill.apply(&mut self.weights);
         }
-        let scaled = scaled(&self.weights);
-        let mut weights = scaled.iter().copied();
-        let roster = self.roster.weighed(|_, _| weights.next().unwrap_or_default());
-        let total: f64 = self.weights.iter().sum();
-        let each = self.weights.iter().zip(self.reasons);
-        let verdicts = each.map(|(weight, reasons)| {
-            let share = if total > 0.0 { weight / total } else { 0.0 };
-            Verdict { share, reasons: reasons.into() }
-        });
-        Composed { verdicts: verdicts.collect(), roster, is_closed: total <= 0.0, due: self.due }
+        let roster = self.roster.with_weights(scaled(&self.weights));
+        // Of one instance, they stay in the order of the parts.
+        self.reasons.sort_by_key(|reason| reason.0);
+        let Self { weights, reasons, due, .. } = self;
+        let is_closed = weights.iter().all(|weight| *weight <= 0.0);
+        let decided = Arc::new(Decided { weights, reasons, verdicts: OnceLock::new() });
+        Composed { roster, decided, is_closed, due }
     }
 }
 
@@ -197,11 +222,17 @@ impl<'a> Draft<'a> {
 const SUM: f64 = 1e9;
 
 /// Whole numbers stay as they are, since by small ones turns are exact. Who gets any calls keeps some.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is between 0 and SUM")]
 fn scaled(weights: &[f64]) -> Vec<u32> {
-    let is_whole = weights.iter().all(|weight| weight.fract() == 0.0 && *weight <= f64::from(u16::MAX));
+    let is_whole =
+        weights.iter().all(|weight| *weight <= f64::from(whole(*weight)) && *weight <= f64::from(u16::MAX));
     let total: f64 = weights.iter().sum();
     let factor = if is_whole || total <= 0.0 { 1.0 } else { SUM / total };
-    let scale = |weight: &f64| if *weight > 0.0 { (weight * factor).round().max(1.0) as u32 } else { 0 };
+    let scale = |weight: &f64| if *weight > 0.0 { whole(weight * factor + 0.5).max(1) } else { 0 };
     weights.iter().map(scale).collect()
+}
+
+/// What is before the point. `f64::trunc` and its like are calls on processors that are 15 years old, and so on all.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is between 0 and SUM")]
+fn whole(number: f64) -> u32 {
+    number as u32
 }

@@ -51,6 +51,7 @@ mod caller;
 mod compose;
 mod context;
 mod least_request;
+mod list;
 mod load;
 mod maglev;
 mod number;
@@ -74,6 +75,7 @@ pub use compose::{
     Reason, SlowStartOptions, SubsetOptions, Verdict,
 };
 pub use context::{Context, Key};
+pub use list::{List, ListIter};
 pub use options::{LeastRequest, Maglev, RingHash};
 pub use roster::Roster;
 pub use snapshot::Snapshot;

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 /// Nanoseconds, in 64 bits: 584 years, and later is as late.
 pub(crate) fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+    // Without the 128 bits of `as_nanos`, since every pick and every report does this.
+    duration.as_secs().saturating_mul(1_000_000_000).saturating_add(duration.subsec_nanos().into())
 }
 
 /// To the 24 bits of a float.
@@ -18,6 +19,16 @@ pub(crate) fn float(number: u64) -> f32 {
 #[expect(clippy::cast_possible_truncation, reason = "a millionth more or less does not matter to a weight")]
 pub(crate) fn rounded(number: f64) -> f32 {
     number as f32
+}
+
+/// What is before the point.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "what is below or beyond is cut off"
+)]
+pub(crate) fn whole(number: f32) -> u64 {
+    number as u64
 }
 
 /// An index into an array that has no more than 2^32 places.

@@ -45,7 +45,7 @@ impl RingHash {
     /// How many points on the ring an instance of the mean weight has: 1 to 1,000, 100 by default.
     ///
     /// More points share the keys more evenly and take longer to build: with 100 instances, the busiest gets
-    /// 1.3 times the mean with 100 points each, and 1.1 times with 1,000. A point takes 20 to 24 bytes.
+    /// 1.3 times the mean with 100 points each, and 1.1 times with 1,000. A point takes 8 bytes.
     pub fn with_points(self, points: u32) -> Result<Self, Invalid> {
         let is_legal = (1..=1_000).contains(&points);
         is_legal

@@ -1,12 +1,13 @@
 //! By chance, with and without weights.
 
+use crate::roster::Eligible;
 use crate::sampler::Sampler;
 use crate::{Caller, Context, Picker, Roster};
 
 /// The picker of [`Builtin::Random`](crate::Builtin::Random).
 #[derive(Debug)]
 pub(crate) struct Random {
-    eligible: Box<[u32]>,
+    eligible: Eligible,
     roster: Roster,
 }
 
@@ -22,7 +23,7 @@ impl Picker for Random {
     }
 
     fn pick(&self, caller: &mut Caller, _context: &Context) -> Option<usize> {
-        caller.below(self.eligible.len()).map(|index| self.eligible[index] as usize)
+        caller.below(self.eligible.len()).map(|number| self.eligible.at(number))
     }
 }
 

@@ -1,6 +1,8 @@
 //! To who follows the key on a ring, unless it is full.
 
-use crate::context::mix;
+mod points;
+
+use self::points::{Head, Points};
 use crate::options::RingHash;
 use crate::{Caller, Context, Key, Picker, Roster};
 
@@ -8,106 +10,101 @@ use crate::{Caller, Context, Key, Picker, Roster};
 #[derive(Debug)]
 pub(crate) struct Ring {
     options: RingHash,
-    /// Where each point lies, in order, and whose it is.
-    points: Box<[Point]>,
-    /// For each of 2^n equal parts of the ring, the first point in it or after it.
-    guide: Box<[u32]>,
-    /// What leaves of a 64-bit place its part: 64 - n.
-    shift: u32,
+    points: Points,
     /// The sum of the weights.
     width: u64,
     roster: Roster,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Point {
-    hash: u64,
-    owner: u32,
-}
-
 impl Ring {
     pub(crate) fn new(options: RingHash, roster: Roster) -> Self {
+        Self::with(options, roster, None)
+    }
+
+    /// Builds the ring that follows another: what did not change is shared with it.
+    pub(crate) fn following(&self, options: RingHash, roster: Roster) -> Self {
+        Self::with(options, roster, (options.points() == self.options.points()).then_some(self))
+    }
+
+    fn with(options: RingHash, roster: Roster, before: Option<&Self>) -> Self {
         if options.bound_percent().is_some() {
             roster.fleet().keep_total();
         }
-        let weights = roster.weights().iter().copied().map(u64::from);
-        let width: u64 = weights.clone().sum();
-        let heads = weights.clone().filter(|weight| *weight > 0).count() as u64;
-        let mut points = Vec::new();
-        for ((instance, weight), owner) in roster.snapshot().instances().iter().zip(weights).zip(0..) {
-            // As many points as asked for at the mean weight, rounded, and at least one.
-            let share = u128::from(options.points()) * u128::from(weight * heads);
-            let count = (share + u128::from(width) / 2) / u128::from(width.max(1));
-            let count = u64::try_from(count).unwrap_or(u64::MAX).max(u64::from(weight > 0));
-            let seed = Key::of(instance.id.as_str()).hash();
-            points.extend((0..count).map(|number| Point { hash: mix(seed ^ mix(number)), owner }));
-        }
-        let parts = points.len().next_power_of_two().max(2);
-        let shift = 64 - parts.trailing_zeros();
-        let (points, guide) = sort(&points, parts, shift);
-        Self { options, points, guide, shift, width, roster }
+        let width = roster.weights().iter().copied().map(u64::from).sum();
+        let heads = heads(options, &roster, width, before);
+        let points = match before {
+            Some(before) => before.points.changed_to(heads, &roster),
+            None => Points::new(heads, &roster),
+        };
+        Self { options, points, width, roster }
     }
 
-    /// The owners from a place on, once around. One comes as often as it has points.
-    fn from(&self, hash: u64) -> impl Iterator<Item = usize> {
-        let mut start = self.guide[part_of(hash, self.shift)] as usize;
-        while self.points.get(start).is_some_and(|point| point.hash < hash) {
-            start += 1;
-        }
-        let round = self.points[start..].iter().chain(&self.points[..start]);
-        round.map(|point| point.owner as usize)
-    }
-
-    /// Whether an instance with one call more has no more than its share of all calls in flight allows.
-    fn has_room(&self, index: usize, percent: u32) -> bool {
+    /// Whether the one in a slot, with one call more, has no more than its share of all calls in flight allows.
+    fn has_room(&self, slot: u32, index: usize, percent: u32) -> bool {
         // Of calls that began before there was a total, neither side knows: else nobody might have room.
-        let load = self.roster.stats()[index].in_total();
+        let load = self.roster.stats().in_slot(slot).map_or(0, |stats| stats.in_total());
         if load == 0 {
             return true;
         }
         let total = u128::from(self.roster.fleet().total()) + 1;
         let share = total * u128::from(percent) * u128::from(self.roster.weights()[index]);
-        u128::from(load) < share.div_ceil(u128::from(self.width) * 100)
+        // As load < share.div_ceil(width * 100), without a division.
+        u128::from(load) * u128::from(self.width) * 100 < share
+    }
+
+    /// Whether a call may go to the one in a slot, and its index.
+    fn with_room(&self, slot: u32) -> Option<usize> {
+        let index = self.roster.index_of(slot)?;
+        let has_room = self.options.bound_percent().is_none_or(|percent| self.has_room(slot, index, percent));
+        has_room.then_some(index)
     }
 
     fn choose(&self, hash: u64, tried: &[usize]) -> Option<usize> {
-        let mut untried = self.from(hash).filter(|index| !tried.contains(index));
-        let Some(percent) = self.options.bound_percent() else {
-            return untried.next();
-        };
+        let round = self.points.from(hash);
+        let mut untried =
+            round.filter(|slot| self.roster.index_of(*slot).is_some_and(|index| !tried.contains(&index)));
         let first = untried.next()?;
-        if self.has_room(first, percent) {
-            return Some(first);
-        }
         // Somebody has room, unless others pick at this moment or the tried ones had it all.
-        Some(untried.find(|index| self.has_room(*index, percent)).unwrap_or(first))
+        let found = self.with_room(first).or_else(|| untried.find_map(|slot| self.with_room(slot)));
+        found.or_else(|| self.roster.index_of(first))
     }
 }
 
-/// Sorts points that are spread evenly, as hashes are: one step takes them to their parts, where they are few.
-fn sort(points: &[Point], parts: usize, shift: u32) -> (Box<[Point]>, Box<[u32]>) {
-    let mut guide = vec![0_u32; parts + 1];
-    for point in points {
-        guide[part_of(point.hash, shift) + 1] += 1;
+/// How many points everybody has, by slot of the lists of the roster.
+fn heads(options: RingHash, roster: &Roster, width: u64, before: Option<&Ring>) -> Vec<Head> {
+    let instances = roster.snapshot().instances();
+    let mut heads = before.map_or_else(Vec::new, |before| before.points.heads().to_vec());
+    heads.resize(instances.slots(), Head::default());
+    let nobody = Roster::default();
+    let last = before.map_or(&nobody, |before| &before.roster).snapshot().instances();
+    // Who is gone has none, and who is there now is found at the same place.
+    for (slot, _) in last.unshared(instances) {
+        if let Some(head) = heads.get_mut(slot as usize) {
+            *head = Head::default();
+        }
     }
-    for part in 0..parts {
-        guide[part + 1] += guide[part];
+    for (slot, instance) in instances.unshared(last) {
+        heads[slot as usize].seed = Key::of(instance.id.as_str()).hash();
     }
-    let mut free = guide.clone();
-    let mut sorted = points.to_vec();
-    for point in points {
-        let free = &mut free[part_of(point.hash, shift)];
-        sorted[*free as usize] = *point;
-        *free += 1;
+    // As many points as asked for at the mean weight, rounded, and at least one.
+    let weights = roster.weights();
+    let used = weights.iter().filter(|weight| **weight > 0).count();
+    let each = f64::from(options.points()) * float(used as u64) / float(width.max(1));
+    for (slot, weight) in instances.order().iter().zip(weights) {
+        heads[*slot as usize].points =
+            if *weight > 0 { rounded(f64::from(*weight) * each).max(1) } else { 0 };
     }
-    for ends in guide.windows(2) {
-        sorted[ends[0] as usize..ends[1] as usize].sort_unstable();
-    }
-    (sorted.into(), guide.into())
+    heads
 }
 
-fn part_of(hash: u64, shift: u32) -> usize {
-    usize::try_from(hash >> shift).expect("there are as many parts")
+#[expect(clippy::cast_precision_loss, reason = "a sum of weights is below 2^53")]
+fn float(number: u64) -> f64 {
+    number as f64
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most 1,000 for each of all")]
+fn rounded(number: f64) -> u32 {
+    (number + 0.5) as u32
 }
 
 impl Picker for Ring {
@@ -116,7 +113,10 @@ impl Picker for Ring {
     }
 
     fn pick(&self, caller: &mut Caller, context: &Context) -> Option<usize> {
-        self.pick_untried(caller, context, &[])
+        let hash = hash_for(caller, context);
+        // Mostly it is the first one.
+        let first = self.points.first(hash).and_then(|slot| self.with_room(slot));
+        first.or_else(|| self.choose(hash, &[]))
     }
 
     /// The next one on the ring, so that a key falls back to the same instance each time.

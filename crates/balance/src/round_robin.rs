@@ -1,11 +1,12 @@
 //! One after the other.
 
+use crate::roster::Eligible;
 use crate::{Caller, Context, Picker, Roster};
 
 /// The picker of [`Builtin::RoundRobin`](crate::Builtin::RoundRobin).
 #[derive(Debug)]
 pub(crate) struct RoundRobin {
-    eligible: Box<[u32]>,
+    eligible: Eligible,
     roster: Roster,
 }
 
@@ -21,7 +22,6 @@ impl Picker for RoundRobin {
     }
 
     fn pick(&self, caller: &mut Caller, _context: &Context) -> Option<usize> {
-        let turn = caller.turn().checked_rem(self.eligible.len() as u64)?;
-        Some(self.eligible[usize::try_from(turn).ok()?] as usize)
+        self.eligible.by_turns(caller.turn())
     }
 }

@@ -35,7 +35,8 @@ impl Sampler {
             Self::Alias(columns) => {
                 let (index, fraction) = split(caller.draw(), columns.len());
                 let column = columns[index];
-                Some(if fraction < column.own { index } else { column.other as usize })
+                // Chosen without a branch, which would be guessed wrong as often as not.
+                Some([column.other as usize, index][usize::from(fraction < column.own)])
             }
         }
     }
@@ -64,12 +65,22 @@ fn columns(weights: &[u32]) -> Box<[Column]> {
     let mut columns: Vec<Column> = (0..weights.len()).map(full).collect();
     let (mut short, mut long): (Vec<_>, Vec<_>) = (0..weights.len()).partition(|index| left[*index] < width);
     while let (Some(needy), Some(&giver)) = (short.pop(), long.last()) {
-        let own = (u128::from(left[needy]) << 32) / u128::from(width);
-        columns[needy] = Column { own: u32::try_from(own).expect("less than a column"), other: place(giver) };
+        columns[needy] = Column { own: part(left[needy], width), other: place(giver) };
         left[giver] -= width - left[needy];
         if left[giver] < width {
             short.extend(long.pop());
         }
     }
     columns.into()
+}
+
+/// What part of 2^32 it is of the width, which is more.
+fn part(left: u64, width: u64) -> u32 {
+    // Mostly 64 bits will do, by which is divided in a third of the time.
+    let part = if width <= u32::MAX.into() {
+        (left << 32) / width
+    } else {
+        u64::try_from((u128::from(left) << 32) / u128::from(width)).expect("less than 2^32")
+    };
+    u32::try_from(part).expect("less than a column")
 }

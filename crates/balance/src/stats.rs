@@ -1,5 +1,6 @@
 //! What is measured of an instance, and of all of them together.
 
+use std::mem::offset_of;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -8,20 +9,21 @@ use netloft_types::Load;
 
 use crate::Outcome;
 use crate::load::LastLoad;
-use crate::number::{Shared, float, nanos};
+use crate::number::{Shared, float, nanos, whole};
 
 /// What this process has seen of one instance. It outlives the snapshot it began with.
 ///
 /// All of it is atomics of their own, written without a lock: averages may miss a sample when two calls end
-/// at once, counts never do. It lies on a pair of cache lines of its own (x86 fetches lines in pairs), so that
-/// calls to one instance do not slow down calls to another.
+/// at once, counts never do. It lies on two cache lines of its own, so that calls to one instance do not slow down calls
+/// to another, and a call touches the first alone.
 #[derive(Debug)]
-#[repr(align(128))]
+#[repr(C, align(64))]
 pub struct Stats {
-    in_flight: AtomicU32,
+    /// The calls in flight in the lower bits, and those that succeeded in the others: so that the end of a call is one step.
+    traffic: AtomicU64,
     /// Those of the calls in flight that are in the total of all.
     in_total: AtomicU32,
-    /// Its index in the newest roster.
+    /// Its slot in the lists of the newest roster.
     place: AtomicU32,
     /// When the averages took their last sample, in nanoseconds; 0 before the first.
     reported: AtomicU64,
@@ -30,15 +32,19 @@ pub struct Stats {
     /// The service time for each call in flight, in nanoseconds; 0 before the first success.
     slot: Shared,
     failures: Shared,
-    successes: AtomicU64,
-    failed: AtomicU64,
     failed_in_row: AtomicU32,
+    failed: AtomicU64,
     /// How long all that succeeded took together, in nanoseconds.
     spent: AtomicU64,
-    load: LastLoad,
-    since: Duration,
     fleet: Arc<Fleet>,
+    /// When it appeared, in nanoseconds.
+    since: u64,
+    load: LastLoad,
 }
+
+/// The bits of the calls in flight: of 17 millions at once, for which no process has the memory.
+const IN_FLIGHT_BITS: u32 = 24;
+const IN_FLIGHT_MASK: u64 = (1 << IN_FLIGHT_BITS) - 1;
 
 /// How long until a latency counts for 1/e less than a new one: that of finagle.
 const PEAK_DECAY_NS: f32 = 10e9;
@@ -47,33 +53,38 @@ const PEAK_DECAY_NS: f32 = 10e9;
 /// ejects at first (gRPC proposal A50).
 const HALF_LIFE_NS: f32 = 30e9;
 
+const _: () = assert!(offset_of!(Stats, since) == 64, "what every call touches is one cache line");
+
 impl Stats {
     pub(crate) fn new(since: Duration, fleet: &Arc<Fleet>) -> Self {
         Self {
-            in_flight: AtomicU32::new(0),
+            traffic: AtomicU64::new(0),
             in_total: AtomicU32::new(0),
             place: AtomicU32::new(u32::MAX),
             reported: AtomicU64::new(0),
             peak: Shared::default(),
             slot: Shared::default(),
             failures: Shared::default(),
-            successes: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             failed_in_row: AtomicU32::new(0),
             spent: AtomicU64::new(0),
+            since: nanos(since),
             load: LastLoad::default(),
-            since,
             fleet: Arc::clone(fleet),
         }
     }
 
     /// The calls on their way to it.
     pub fn in_flight(&self) -> u32 {
-        self.in_flight.load(Ordering::Relaxed)
+        in_flight(self.traffic.load(Ordering::Relaxed))
     }
 
     /// When it appeared, on the caller's clock.
     pub fn since(&self) -> Duration {
+        Duration::from_nanos(self.since)
+    }
+
+    pub(crate) fn since_nanos(&self) -> u64 {
         self.since
     }
 
@@ -90,9 +101,10 @@ impl Stats {
         self.failures.get() * self.remembered(nanos(now))
     }
 
-    /// How many calls succeeded and how many failed, since it appeared.
+    /// How many calls succeeded, which begins anew after 10^12, and how many failed, since it appeared.
     pub fn counts(&self) -> [u64; 2] {
-        [&self.successes, &self.failed].map(|count| count.load(Ordering::Relaxed))
+        let [traffic, failed] = [&self.traffic, &self.failed].map(|count| count.load(Ordering::Relaxed));
+        [traffic >> IN_FLIGHT_BITS, failed]
     }
 
     /// How many calls failed since the last one that succeeded.
@@ -107,6 +119,7 @@ impl Stats {
 
     /// Takes note of what it says of its own load. Whether that is news: the first word of it, or the first for 10 s.
     pub fn observe(&self, load: Load, now: Duration) -> bool {
+        self.fleet.has_loads.store(true, Ordering::Relaxed);
         self.load.keep(load, now)
     }
 
@@ -116,7 +129,10 @@ impl Stats {
     }
 
     pub(crate) fn move_to(&self, place: u32) {
-        self.place.store(place, Ordering::Relaxed);
+        // Mostly it stays, and then nobody's cache has to hear of it.
+        if self.place.load(Ordering::Relaxed) != place {
+            self.place.store(place, Ordering::Relaxed);
+        }
     }
 
     /// Counts a call in. Returns the calls in flight with it, and whether it is in the total too.
@@ -126,11 +142,13 @@ impl Stats {
             self.fleet.total.0.fetch_add(1, Ordering::Relaxed);
             self.in_total.fetch_add(1, Ordering::Relaxed);
         }
-        (self.in_flight.fetch_add(1, Ordering::Relaxed).saturating_add(1), is_in_total)
+        (in_flight(self.traffic.fetch_add(1, Ordering::Relaxed)) + 1, is_in_total)
     }
 
-    pub(crate) fn leave(&self, is_in_total: bool) {
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    /// Counts a call out, and as one that succeeded if it did.
+    pub(crate) fn leave(&self, is_in_total: bool, is_success: bool) {
+        let successes = u64::from(is_success) << IN_FLIGHT_BITS;
+        self.traffic.fetch_add(successes.wrapping_sub(1), Ordering::Relaxed);
         if is_in_total {
             self.in_total.fetch_sub(1, Ordering::Relaxed);
             self.fleet.total.0.fetch_sub(1, Ordering::Relaxed);
@@ -141,12 +159,13 @@ impl Stats {
         self.in_total.load(Ordering::Relaxed)
     }
 
+    /// Learns from a call that leaves next.
     pub(crate) fn report(&self, now: u64, latency: u64, load: u32, outcome: Outcome) {
         if outcome == Outcome::Failure {
             self.failed.fetch_add(1, Ordering::Relaxed);
             self.failed_in_row.fetch_add(1, Ordering::Relaxed);
+            self.fleet.failures.fetch_add(1, Ordering::Release);
         } else {
-            self.successes.fetch_add(1, Ordering::Relaxed);
             self.spent.fetch_add(latency, Ordering::Relaxed);
             // Mostly it is 0, and then nobody's cache has to hear of it.
             if self.failed_in_row() > 0 {
@@ -210,6 +229,10 @@ impl Stats {
     }
 }
 
+fn in_flight(traffic: u64) -> u32 {
+    u32::try_from(traffic & IN_FLIGHT_MASK).expect("24 bits")
+}
+
 /// What is measured of all instances together, in one line of rosters.
 #[derive(Debug)]
 pub(crate) struct Fleet {
@@ -217,6 +240,10 @@ pub(crate) struct Fleet {
     /// threads share.
     has_total: AtomicBool,
     has_answers: AtomicBool,
+    /// Whether anybody ever said of its own load.
+    has_loads: AtomicBool,
+    /// How many calls failed.
+    failures: AtomicU64,
     total: Alone<AtomicU32>,
     answers: Alone<Answers>,
 }
@@ -253,8 +280,9 @@ impl Fleet {
     pub(crate) fn new() -> Self {
         let recent = std::array::from_fn(|_| AtomicU64::new(NOBODY));
         let answers = Answers { recent, latency: Shared::default(), slot: Shared::default() };
-        let [has_total, has_answers] = [false; 2].map(AtomicBool::new);
-        Self { has_total, has_answers, total: Alone::default(), answers: Alone(answers) }
+        let [has_total, has_answers, has_loads] = [false; 3].map(AtomicBool::new);
+        let failures = AtomicU64::new(0);
+        Self { has_total, has_answers, has_loads, failures, total: Alone::default(), answers: Alone(answers) }
     }
 
     /// The average service time for each call in flight, in nanoseconds.
@@ -272,15 +300,15 @@ impl Fleet {
         answers.remember(now / 1_000, place);
     }
 
-    /// The places of those who answered a moment ago: within ten latencies. After a change of the snapshot a
-    /// place may for that long be another's.
-    pub(crate) fn recent(&self, now: u64) -> impl Iterator<Item = usize> {
+    /// The slots of those who answered a moment ago: within ten latencies. After a change of the snapshot a slot
+    /// may for that long be another's.
+    pub(crate) fn recent(&self, now: u64) -> impl Iterator<Item = u32> {
         let now = now / 1_000;
-        let age_max = self.answers.0.latency.get() * (10.0 / 1_000.0);
+        let age_max = whole(self.answers.0.latency.get() * (10.0 / 1_000.0));
         self.answers.0.recent.iter().filter_map(move |entry| {
             let entry = entry.load(Ordering::Relaxed);
-            let place = usize::try_from(entry >> TIME_BITS).expect("24 bits");
-            (float(age(entry, now)) < age_max).then_some(place)
+            let place = u32::try_from(entry >> TIME_BITS).expect("24 bits");
+            (age(entry, now) <= age_max).then_some(place)
         })
     }
 
@@ -290,6 +318,15 @@ impl Fleet {
 
     pub(crate) fn keep_total(&self) {
         self.has_total.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_loads(&self) -> bool {
+        self.has_loads.load(Ordering::Relaxed)
+    }
+
+    /// How many calls failed, with the rows of failures that they made longer.
+    pub(crate) fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Acquire)
     }
 
     /// All calls in flight that began since somebody asked for it.
@@ -340,13 +377,13 @@ mod tests {
             fleet.report(now, step / 2, 3e6, 1e6);
         }
         let now = 1_000_000 * u64::from(last);
-        let mut recent: Vec<usize> = fleet.recent(now).collect();
+        let mut recent: Vec<u32> = fleet.recent(now).collect();
         recent.sort_unstable();
-        let newest = last as usize / 2;
-        assert_eq!(recent, (newest + 1 - MEMORY..=newest).collect::<Vec<_>>());
-        // Seen from ten latencies after the last but three, it and those before it are forgotten.
-        let later = now + 30_000_000 - 3_000_000;
-        let mut recent: Vec<usize> = fleet.recent(later).collect();
+        let newest = last / 2;
+        assert_eq!(recent, (newest + 1 - u32::try_from(MEMORY).unwrap()..=newest).collect::<Vec<_>>());
+        // Seen from ten latencies after the last but two, those before it are forgotten.
+        let later = now + 30_000_000 - 2_000_000;
+        let mut recent: Vec<u32> = fleet.recent(later).collect();
         recent.sort_unstable();
         assert_eq!(recent, [newest - 1, newest]);
     }

@@ -1,5 +1,6 @@
 //! The two traits.
 
+use std::any::Any;
 use std::fmt;
 
 use crate::{Caller, Context, Roster};
@@ -8,12 +9,19 @@ use crate::{Caller, Context, Roster};
 pub trait Strategy: fmt::Debug + Send + Sync {
     /// Builds the picker of a roster. All that can be computed ahead is computed here.
     fn picker(&self, roster: Roster) -> Box<dyn Picker>;
+
+    /// Builds the picker of the next roster, which chooses as [`picker`](Self::picker) would make it choose. What is much to
+    /// compute and mostly stays may be shared with the picker before, which may be of another strategy.
+    fn follow(&self, before: &dyn Picker, roster: Roster) -> Box<dyn Picker> {
+        let _ = before;
+        self.picker(roster)
+    }
 }
 
 /// Chooses from one roster. It never changes: many threads pick from it at once, and a new snapshot makes a
 /// new picker (as in gRPC proposals A61 and A74). What strategies learn is in the roster, and goes over to the
 /// next.
-pub trait Picker: fmt::Debug + Send + Sync {
+pub trait Picker: Any + fmt::Debug + Send + Sync {
     /// What it chooses from, with what is measured of each.
     fn roster(&self) -> &Roster;
 

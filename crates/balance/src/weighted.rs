@@ -8,14 +8,16 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use crate::roster::Eligible;
 use crate::{Caller, Context, Picker, Roster};
 
 /// The most turns that are laid out ahead: 32 KiB, which stays in the nearest caches, built in about a
 /// millisecond.
 const TURNS_MAX: u64 = 1 << 14;
 
-/// The most instances, those of weight 0 too, of which a turn names one in 16 bits.
-const INSTANCES_MAX: usize = 1 << 16;
+/// The most instances, those of weight 0 too, for whom that is done, unless they weigh the same: with more it takes
+/// longer than a change of a large set should.
+const INSTANCES_MAX: usize = 1 << 10;
 
 /// The picker of [`Builtin::Weighted`](crate::Builtin::Weighted).
 #[derive(Debug)]
@@ -27,6 +29,8 @@ pub(crate) struct Weighted {
 /// Whose turn it is.
 #[derive(Debug)]
 enum Order {
+    /// All who have a weight have the same.
+    Even(Eligible),
     Lap(Box<[u16]>),
     Golden(Golden),
 }
@@ -36,7 +40,9 @@ impl Weighted {
         let weights = roster.weights().iter().map(|weight| u64::from(*weight));
         let divisor = weights.clone().fold(0, greatest_common_divisor);
         let weights: Vec<u64> = weights.map(|weight| weight / divisor).collect();
-        let order = if weights.iter().sum::<u64>() <= TURNS_MAX && weights.len() <= INSTANCES_MAX {
+        let order = if weights.iter().all(|weight| *weight <= 1) {
+            Order::Even(roster.eligible())
+        } else if weights.iter().sum::<u64>() <= TURNS_MAX && weights.len() <= INSTANCES_MAX {
             Order::Lap(lap(&weights))
         } else {
             Order::Golden(Golden::new(&weights))
@@ -53,6 +59,7 @@ impl Picker for Weighted {
     fn pick(&self, caller: &mut Caller, _context: &Context) -> Option<usize> {
         let turn = caller.turn();
         match &self.order {
+            Order::Even(eligible) => eligible.by_turns(turn),
             Order::Lap(turns) => {
                 let place = usize::try_from(turn.checked_rem(turns.len() as u64)?).ok()?;
                 Some(turns[place].into())
@@ -92,7 +99,7 @@ fn lap(weights: &[u64]) -> Box<[u16]> {
         }
         // More spans have begun by any turn than turns have passed, so someone is always ready.
         if let Some(Reverse((_, index, k))) = ready.pop() {
-            turns.push(u16::try_from(index).expect("a lap is laid out for at most 2^16 instances"));
+            turns.push(u16::try_from(index).expect("a lap is laid out for at most 2^10 instances"));
             let begin = ((k + 1) * total).div_ceil(weights[index]);
             waiting.push(Reverse((begin, index, k + 1)));
         }
@@ -143,8 +150,11 @@ impl Golden {
         let width = self.ends.last().copied().unwrap_or(0);
         let point = scale(place, width);
         let part = usize::try_from(place >> self.shift).expect("there are as many parts");
-        // At most two steps on average, as there are no fewer parts than instances.
+        // At most two steps on average, as there are no fewer parts than instances. The first two take no branch, which would
+        // be guessed wrong as often as not.
         let mut index = self.guide[part] as usize;
+        index += usize::from(self.ends[index] <= point);
+        index += usize::from(self.ends[index] <= point);
         while self.ends[index] <= point {
             index += 1;
         }

@@ -45,7 +45,7 @@ const INTERVAL: Duration = Duration::from_secs(10);
 
 impl World {
     fn of(count: u32) -> Self {
-        let instances = snapshot(0..count).instances().to_vec();
+        let instances: Vec<_> = snapshot(0..count).instances().iter().cloned().collect();
         let adviser = Adviser::new(AdviserOptions::default(), Duration::ZERO);
         Self { adviser, instances, now: Duration::ZERO }
     }

@@ -189,6 +189,29 @@ fn who_fails_again_and_again_is_ejected_at_once_and_taken_back_later() {
 }
 
 #[test]
+fn who_is_ejected_stays_so_while_others_come_and_go() {
+    let first = roster(200, same);
+    let mut state = Composer::new(Composition::default());
+    let failing = first.snapshot().instances()[150].id.clone();
+    calls(&first, 150, 5, Outcome::Failure);
+    assert_eq!(state.compose(&first, at(60)).roster.weights()[150], 0);
+    let mut current = first;
+    for (step, count) in [(61, 201), (62, 160), (63, 155), (64, 400)] {
+        // Made anew each time, so that everybody may lie elsewhere.
+        let all = (0..count)
+            .filter(|number| *number > 20 || step % 2 == 0)
+            .map(|number| Arc::new(instance(number)));
+        current = current.follow(Snapshot::new(Revision::new(2), all), at(0));
+        let composed = state.compose(&current, at(step));
+        let is_ejected = |(index, weight): (usize, &u32)| {
+            (*weight == 0).then(|| composed.roster.snapshot().instances()[index].id.clone())
+        };
+        let ejected: Vec<_> = composed.roster.weights().iter().enumerate().filter_map(is_ejected).collect();
+        assert_eq!(ejected, std::slice::from_ref(&failing), "at {step} s, of {count}");
+    }
+}
+
+#[test]
 fn a_success_in_between_keeps_it_in() {
     let roster = roster(10, same);
     let mut state = Composer::new(Composition::default());

@@ -263,7 +263,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn listening(ports: &BTreeMap<u32, u32>) -> Snapshot {
-    let mut instances = snapshot(ports.keys().copied()).instances().to_vec();
+    let mut instances = snapshot(ports.keys().copied()).instances().iter().cloned().collect::<Vec<_>>();
     for (instance, port) in instances.iter_mut().zip(ports.values()) {
         Arc::make_mut(instance).port = (*port).try_into().unwrap();
     }

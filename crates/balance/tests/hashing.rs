@@ -3,11 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::cast_precision_loss, reason = "counts are small")]
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use netloft_balance::{
-    Builtin, Call, Caller, Context, Key, Maglev, Outcome, Picker, RingHash, Roster, Strategy as _,
+    Builtin, Call, Caller, Context, Key, Maglev, Outcome, Picker, RingHash, Roster, Snapshot, Strategy as _,
 };
+use netloft_types::Update;
 
 use support::{roster, snapshot};
 
@@ -119,6 +121,48 @@ fn calls_that_began_before_the_ring_fill_nobody() {
     let call = picker.roster().begin(0, Duration::ZERO);
     drop(call);
     assert_eq!(picker.roster().stats()[0].in_flight(), 0);
+}
+
+#[test]
+fn a_ring_that_follows_another_is_the_ring_that_would_be_built() {
+    let mut random = Caller::seeded(36);
+    for bound in [RingHash::default(), RingHash::default().with_points(7).unwrap().without_bound()] {
+        let strategy = Builtin::RingHash(bound);
+        let mut there: BTreeSet<u32> = (0..40).collect();
+        let mut before = strategy.picker(Roster::new(snapshot(there.iter().copied()), Duration::ZERO));
+        let mut current = before.roster().snapshot().clone();
+        for step in 0..120 {
+            // Somebody goes, somebody comes, weights change; and now and then everybody does.
+            let count = if step % 40 == 39 { 60 } else { 1 };
+            for _ in 0..count {
+                let number = u32::try_from(random.below(200).unwrap()).unwrap();
+                if !there.remove(&number) {
+                    there.insert(number);
+                }
+            }
+            current = current.apply(&[Update::Reset {
+                at: current.at().next(),
+                all: snapshot(there.iter().copied()).instances().iter().cloned().collect(),
+            }]);
+            let roster = before.roster().follow(current.clone(), Duration::ZERO);
+            let roster = roster.weighed(|_, _| {
+                if step % 3 == 0 { 1 } else { u32::try_from(random.below(4).unwrap()).unwrap() }
+            });
+            let following = strategy.follow(&*before, roster.clone());
+            let instances = Snapshot::new(current.at(), current.instances().iter().cloned());
+            let mut weights = roster.weights().iter().copied();
+            let fresh = Roster::new(instances, Duration::ZERO).weighed(|_, _| weights.next().unwrap());
+            let fresh = strategy.picker(fresh);
+            for key in 0..300 {
+                let tried = if key % 4 == 0 { vec![0, 1] } else { Vec::new() };
+                let picks = [&following, &fresh].map(|it| it.pick_untried(&mut random, &keyed(key), &tried));
+                assert_eq!(picks[0], picks[1], "step {step}, key {key}");
+                let picks = [&following, &fresh].map(|it| it.pick(&mut random, &keyed(key)));
+                assert_eq!(picks[0], picks[1], "step {step}, key {key}");
+            }
+            before = following;
+        }
+    }
 }
 
 #[test]

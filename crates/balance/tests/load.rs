@@ -44,7 +44,7 @@ fn where_nobody_says_anything_nothing_changes() {
     let (mut composer, roster) = (load_alone(), roster(&[3, 1]));
     roster.begin(0, at(1)).end(at(2), Outcome::Success);
     let made = composer.compose(&roster, at(60));
-    assert_eq!(made.roster.weights(), [1, 1], "as they are registered");
+    assert_eq!(made.roster.weights(), [3, 1], "as they were");
     assert_eq!(made.due, None, "and nobody has to look again");
     assert!(made.explain().iter().all(|verdict| verdict.reasons.is_empty()));
 }

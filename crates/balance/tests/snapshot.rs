@@ -41,13 +41,50 @@ fn progress_moves_the_revision_and_shares_the_set() {
     let at = Revision::new(9);
     let after = before.apply(&[Update::Progress { at }]);
     assert_eq!(after.at(), at);
-    assert!(std::ptr::eq(before.instances(), after.instances()));
+    assert!(before.instances().is_same(after.instances()));
+}
+
+#[test]
+fn a_change_of_one_leaves_the_others_where_they_are() {
+    let before = Snapshot::new(Revision::new(1), (0..10_000).map(|number| instance(number, 80)));
+    let at = Revision::new(2);
+    let put = Update::Put { at, instance: instance(10_000, 80) };
+    let gone = Update::Delete { at, id: instance(7, 80).id.clone() };
+    let after = before.apply(&[put, gone]);
+    assert_eq!(after.instances().len(), 10_000);
+    let counted_again = after.instances().iter().filter(|one| Arc::strong_count(one) > 1).count();
+    assert!((1..200).contains(&counted_again), "{counted_again}: two blocks are copied, the others shared");
+}
+
+#[test]
+fn a_reset_that_changes_nothing_shares_the_set() {
+    let before = Snapshot::new(Revision::new(1), [instance(1, 80), instance(2, 80)]);
+    let at = Revision::new(9);
+    let after =
+        before.apply(&[Update::Reset { at, all: [instance(1, 80), instance(2, 80)].into_iter().collect() }]);
+    assert_eq!(after.at(), at);
+    assert!(before.instances().is_same(after.instances()));
+}
+
+#[test]
+fn what_is_measured_stays_when_most_go_and_the_others_move_together() {
+    let all = |count: u32| (0..count).map(|number| instance(number, 80)).collect();
+    let many = Snapshot::default().apply(&[Update::Reset { at: Revision::new(1), all: all(1_000) }]);
+    let before = Roster::new(many.clone(), Duration::ZERO);
+    let few = many.apply(&[Update::Reset { at: Revision::new(2), all: all(10) }]);
+    let after = before.follow(few, Duration::from_secs(1));
+    assert_eq!(after.stats().len(), 10);
+    for (instance, stats) in after.snapshot().instances().iter().zip(after.stats()) {
+        let place = before.snapshot().instances().iter().position(|one| one.id == instance.id).unwrap();
+        assert!(Arc::ptr_eq(stats, &before.stats()[place]), "{}", instance.id);
+        assert_eq!(stats.since(), Duration::ZERO);
+    }
 }
 
 #[test]
 fn an_unsorted_list_with_a_repeated_id_becomes_a_set_in_order_of_id() {
     let snapshot = Snapshot::new(Revision::new(1), [instance(2, 80), instance(1, 80), instance(2, 81)]);
-    assert_eq!(snapshot.instances(), [instance(1, 80), instance(2, 81)]);
+    assert_eq!(*snapshot.instances(), [instance(1, 80), instance(2, 81)]);
 }
 
 #[test]
@@ -56,7 +93,7 @@ fn a_picker_keeps_its_snapshot_while_a_new_one_is_made() {
     let picker = Builtin::RoundRobin.picker(Roster::new(old.clone(), Duration::ZERO));
     let gone = Update::Delete { at: Revision::new(2), id: instance(2, 80).id.clone() };
     let new = old.apply(&[gone]);
-    assert_eq!(new.instances(), [instance(1, 80)]);
+    assert_eq!(*new.instances(), [instance(1, 80)]);
     let mut caller = Caller::seeded(1);
     let picks =
         [picker.pick(&mut caller, &Context::default()), picker.pick(&mut caller, &Context::default())];

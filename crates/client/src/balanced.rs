@@ -12,7 +12,7 @@ use netloft_balance::{Call, Composition, Context, Key, Outcome, Strategy, Verdic
 use netloft_types::{HealthFilter, Instance, LifecycleFilter, Load, Query};
 use tokio::task::JoinHandle;
 
-use self::plan::{Plan, Planner};
+use self::plan::{Plan, Planner, Reporter};
 use self::reporting::Reporting;
 use self::seats::Seats;
 use crate::calls::Calls;
@@ -44,7 +44,7 @@ pub struct Pick {
     call: Call,
     /// When its answer began.
     answered: Option<Duration>,
-    planner: Arc<Planner>,
+    reporter: Arc<Reporter>,
 }
 
 /// Why an instance gets calls or none, and what was seen of it.
@@ -113,16 +113,17 @@ impl Balanced {
     }
 
     fn pick_by(&self, key: Option<Key>) -> Option<Pick> {
-        let (plan, now) = (self.planner.plan(), self.planner.now());
-        let context = Context { now, key };
-        let index = self.seats.with_caller(|caller| plan.picker.pick(caller, &context))?;
-        Some(self.begin(&plan, index, now))
+        self.seats.with(self.planner.published(), |seat| {
+            let context = Context { now: seat.reporter.now(), key };
+            let index = seat.plan.picker.pick(&mut seat.caller, &context)?;
+            Some(Pick::begin(&seat.plan, index, context.now, &seat.reporter))
+        })
     }
 
     /// Chooses instances one after another, each once: the next for when the one before cannot be reached. All
     /// from the set of this moment.
     pub fn candidates(&self) -> Candidates<'_> {
-        Candidates { balanced: self, key: None, plan: self.planner.whole_plan(), tried: Vec::new() }
+        Candidates { balanced: self, key: None, plan: self.planner.plan(), tried: Vec::new() }
     }
 
     /// The same for a call of this key.
@@ -132,7 +133,7 @@ impl Balanced {
 
     /// Why each instance gets calls or none, in order of their ids.
     pub fn explain(&self) -> Vec<Explanation> {
-        let (plan, now) = (self.planner.whole_plan(), self.planner.now());
+        let (plan, now) = (self.planner.plan(), self.planner.now());
         let roster = &plan.composed.roster;
         let each = roster.snapshot().instances().iter().zip(roster.stats()).zip(plan.composed.explain());
         let explain = each.map(|((instance, stats), verdict)| Explanation {
@@ -144,16 +145,6 @@ impl Balanced {
             load: stats.load().map(|(load, _)| load),
         });
         explain.collect()
-    }
-
-    fn begin(&self, plan: &Plan, index: usize, now: Duration) -> Pick {
-        let roster = plan.picker.roster();
-        Pick {
-            instance: Arc::clone(&roster.snapshot().instances()[index]),
-            call: roster.begin(index, now),
-            answered: None,
-            planner: Arc::clone(&self.planner),
-        }
     }
 }
 
@@ -174,6 +165,16 @@ impl Drop for Balanced {
 }
 
 impl Pick {
+    fn begin(plan: &Plan, index: usize, now: Duration, reporter: &Arc<Reporter>) -> Self {
+        let roster = plan.picker.roster();
+        Self {
+            instance: Arc::clone(&roster.snapshot().instances()[index]),
+            call: roster.begin(index, now),
+            answered: None,
+            reporter: Arc::clone(reporter),
+        }
+    }
+
     /// The instance.
     pub fn instance(&self) -> &Arc<Instance> {
         &self.instance
@@ -182,23 +183,23 @@ impl Pick {
     /// The answer begins: its latency is what the strategies learn, however long the rest of it takes. Without this, it is
     /// that of the end.
     pub fn answered(&mut self) {
-        self.answered.get_or_insert(self.planner.now());
+        self.answered.get_or_insert(self.reporter.now());
     }
 
     /// The instance says this of its own load: how busy it is, and how many calls it serves, of all its clients.
     /// [`BalancedChannel`](crate::BalancedChannel) says so of what comes with answers.
     pub fn observe(&self, load: Load) {
-        if self.call.observe(load, self.planner.now()) {
-            self.planner.note_load();
+        if self.call.observe(load, self.reporter.now()) {
+            self.reporter.note_load();
         }
     }
 
     /// The call has ended, and how. An answer that says that the caller erred is a success of the instance; that it took too
     /// long is a failure.
     pub fn end(self, outcome: Outcome) {
-        self.call.end(self.answered.unwrap_or_else(|| self.planner.now()), outcome);
+        self.call.end(self.answered.unwrap_or_else(|| self.reporter.now()), outcome);
         if outcome == Outcome::Failure {
-            self.planner.note_failure();
+            self.reporter.note_failure();
         }
     }
 }
@@ -224,11 +225,12 @@ impl Iterator for Candidates<'_> {
     type Item = Pick;
 
     fn next(&mut self) -> Option<Pick> {
-        let context = Context { now: self.balanced.planner.now(), key: self.key };
-        let picker = &self.plan.picker;
-        let seats = &self.balanced.seats;
-        let index = seats.with_caller(|caller| picker.pick_untried(caller, &context, &self.tried))?;
-        self.tried.push(index);
-        Some(self.balanced.begin(&self.plan, index, context.now))
+        let Balanced { planner, seats, .. } = self.balanced;
+        seats.with(planner.published(), |seat| {
+            let context = Context { now: seat.reporter.now(), key: self.key };
+            let index = self.plan.picker.pick_untried(&mut seat.caller, &context, &self.tried)?;
+            self.tried.push(index);
+            Some(Pick::begin(&self.plan, index, context.now, &seat.reporter))
+        })
     }
 }

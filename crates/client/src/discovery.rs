@@ -192,7 +192,7 @@ impl Feed {
         let before = self.snapshot.load();
         let snapshot = before.apply(batch);
         let is_reset = matches!(batch.first(), Some(Update::Reset { .. }));
-        let is_other = is_reset || !std::ptr::eq(before.instances(), snapshot.instances());
+        let is_other = is_reset || !before.instances().is_same(snapshot.instances());
         if is_other {
             (self.derive)(&snapshot);
         }

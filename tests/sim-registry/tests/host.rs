@@ -188,7 +188,7 @@ impl Host {
         let query = Query::service(SERVICES[self.number % 2].parse().unwrap());
         let selected: Vec<_> = all.iter().filter(|one| query.matches(one)).cloned().collect();
         let known = self.discovery.snapshot();
-        let known: Vec<_> = known.instances().to_vec();
+        let known: Vec<_> = known.instances().iter().cloned().collect();
         assert!(
             !self.discovery.is_stale(),
             "CONVERGENCE: host {} has lost it\n{}",

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use netloft_types::{Health, Instance, Lifecycle};
+use netloft_types::{Instance, Lifecycle};
 
 use super::{Draft, Reason};
 use crate::Roster;
@@ -21,8 +21,7 @@ pub struct HealthOptions {
 
 /// Which instances work and want calls.
 pub(super) fn usable(roster: &Roster) -> Vec<bool> {
-    let is_usable = |one: &Arc<Instance>| wants_calls(one) && one.health != Health::Critical;
-    roster.snapshot().instances().iter().map(is_usable).collect()
+    roster.facts().iter().map(|fact| fact.is_usable).collect()
 }
 
 fn wants_calls(instance: &Arc<Instance>) -> bool {
@@ -31,6 +30,9 @@ fn wants_calls(instance: &Arc<Instance>) -> bool {
 
 impl HealthOptions {
     pub(super) fn apply(self, draft: &mut Draft<'_>, is_usable: &[bool]) {
+        if !is_usable.contains(&false) {
+            return;
+        }
         let instances = draft.roster.snapshot().instances();
         let left = draft.left();
         let asked_for = left.iter().filter(|index| wants_calls(&instances[**index])).count();
@@ -41,7 +43,7 @@ impl HealthOptions {
             if instances[index].maintenance.is_some() {
                 draft.leave_out(index, Reason::Maintenance);
             } else if is_panic && lifecycle == Lifecycle::Ready {
-                draft.reasons[index].push(Reason::Panic);
+                draft.explain(index, Reason::Panic);
             } else {
                 draft.leave_out(index, Reason::Unusable { health, lifecycle });
             }

@@ -90,7 +90,7 @@ impl Loads {
             if (factor - 1.0).abs() > f64::EPSILON {
                 draft.weights[*index] *= factor;
                 let utilization = load.utilization().number();
-                draft.reasons[*index].push(Reason::Load { utilization, factor });
+                draft.explain(*index, Reason::Load { utilization, factor });
             }
         }
         self.heed_advice(draft, &is_weighed);
@@ -100,6 +100,10 @@ impl Loads {
     fn reports(&mut self, options: &LoadOptions, draft: &Draft<'_>) -> Vec<Known> {
         let (now, mut before) = (draft.now, std::mem::take(&mut self.known));
         let mut reports = Vec::new();
+        // Mostly nobody ever does, and then nobody has to be asked.
+        if !draft.roster.fleet().has_loads() {
+            return reports;
+        }
         for index in draft.left() {
             let Some((load, at)) = draft.roster.stats()[index].load() else { continue };
             if at + options.expiration <= now {
@@ -148,7 +152,7 @@ impl Loads {
             let advised = self.advice.get(&draft.roster.snapshot().instances()[index].id);
             if let Some(advice) = advised.filter(|_| !is_weighed[index]) {
                 draft.weights[index] *= f64::from(advice.percent()) / 100.0;
-                draft.reasons[index].push(Reason::Advised(*advice));
+                draft.explain(index, Reason::Advised(*advice));
             }
         }
         draft.look_again_at(self.advised_until);

@@ -61,7 +61,7 @@ impl LocalityOptions {
             if share <= 0.0 {
                 draft.leave_out(index, Reason::Far);
             } else if !has_all {
-                draft.reasons[index].push(Reason::Spill { share });
+                draft.explain(index, Reason::Spill { share });
             }
         }
         if !has_all {

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use netloft_types::{Instance, InstanceId};
-
 use super::{Cause, Draft, Reason};
+use crate::{List, Stats};
 
 /// Ejects instances whose calls fail (outlier detection: gRPC proposal A50, Envoy). The defaults are theirs.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,17 +46,23 @@ impl Default for OutlierOptions {
     }
 }
 
-/// Who was ejected, and what was counted when rates were compared last.
+/// Who was ejected, and what was counted when rates were compared last. All by slot of the lists of a roster, where somebody
+/// stays while others come and go.
 #[derive(Debug, Default)]
 pub(super) struct Ejections {
-    known: BTreeMap<InstanceId, Record>,
+    /// Of those of whom there is something to remember.
+    records: BTreeMap<u32, Record>,
+    /// Successes and failures up to the last comparison.
+    counted: Vec<[u64; 2]>,
     compared: Option<Duration>,
+    /// How many calls had failed when nobody had failed in a row too often.
+    quiet_at: Option<u64>,
+    /// Of the roster that was composed last.
+    stats: List<Arc<Stats>>,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 struct Record {
-    /// Successes and failures up to the last comparison.
-    counted: [u64; 2],
     /// Until when it is ejected, and why.
     ejected: Option<(Duration, Cause)>,
     /// How often in a row; each interval without an ejection takes one back.
@@ -74,118 +79,148 @@ struct Rate {
 
 impl Ejections {
     pub(super) fn apply(&mut self, options: &OutlierOptions, draft: &mut Draft<'_>) {
-        let (now, instances) = (draft.now, draft.roster.snapshot().instances());
-        // Those who are gone are forgotten.
-        let mut before = std::mem::take(&mut self.known);
-        let record = |one: &Arc<Instance>| before.remove(&one.id).unwrap_or_default();
-        let mut records: Vec<Record> = instances.iter().map(record).collect();
+        self.follow(draft.roster.stats());
+        let (now, slots) = (draft.now, self.stats.clone());
+        let slots = slots.order();
+        self.readmit(now);
+        let mut outliers = self.failing_in_a_row(options, draft, slots);
+        let is_due = self.compared.is_none_or(|last| now >= last + options.interval);
+        if !is_due && outliers.is_empty() && self.records.is_empty() {
+            self.look_again(options, draft);
+            return;
+        }
         let left = draft.left();
-        readmit(&mut records, draft);
-        let mut outliers = failing_in_a_row(options, draft, &left, &records);
-        if self.compared.is_none_or(|last| now >= last + options.interval) {
-            outliers.extend(failing_by_rate(options, draft, &left, &mut records));
+        if is_due {
+            outliers.extend(self.failing_by_rate(options, &left, slots));
             self.compared = Some(now);
         }
         let allowed = (left.len() * usize::from(options.ejected_percent_max) / 100)
             .max(1)
             .min(left.len().saturating_sub(1));
-        let mut ejected = left.iter().filter(|index| records[**index].ejected.is_some()).count();
+        let ejected = |slot: &u32| self.records.get(slot).and_then(|record| record.ejected);
+        let mut count = left.iter().filter(|index| ejected(&slots[**index]).is_some()).count();
         for (index, cause) in outliers {
-            let record = &mut records[index];
+            let record = self.records.entry(slots[index]).or_default();
             if record.ejected.is_some() {
                 continue;
             }
-            if ejected >= allowed {
-                draft.reasons[index].push(Reason::NotEjected { cause });
+            if count >= allowed {
+                draft.explain(index, Reason::NotEjected { cause });
                 continue;
             }
             record.times += 1;
             let span = options.base_ejection.saturating_mul(record.times).min(options.ejection_max);
             record.ejected = Some((now + span, cause));
-            ejected += 1;
+            count += 1;
         }
+        self.records.retain(|_, record| *record != Record::default());
         for index in left {
-            if let Some((until, cause)) = records[index].ejected {
+            let record = self.records.get(&slots[index]);
+            if let Some((until, cause)) = record.and_then(|record| record.ejected) {
                 draft.leave_out(index, Reason::Ejected { cause, until });
                 draft.look_again_at(until);
             }
         }
+        self.look_again(options, draft);
+    }
+
+    fn look_again(&self, options: &OutlierOptions, draft: &mut Draft<'_>) {
         if let Some(last) = self.compared {
             draft.look_again_at(last + options.interval);
         }
-        self.known = instances.iter().map(|one| one.id.clone()).zip(records).collect();
     }
-}
 
-/// Takes those back whose time is over.
-fn readmit(records: &mut [Record], draft: &Draft<'_>) {
-    for (record, stats) in records.iter_mut().zip(draft.roster.stats()) {
-        if record.ejected.is_some_and(|(until, _)| until <= draft.now) {
-            record.ejected = None;
-            record.forgiven = stats.failed_in_row();
-        } else if stats.failed_in_row() < record.forgiven {
-            record.forgiven = 0;
+    /// Forgets those who are gone, and looks for the others where they are now.
+    fn follow(&mut self, stats: &List<Arc<Stats>>) {
+        let mut known = BTreeMap::new();
+        for (slot, one) in self.stats.unshared(stats) {
+            let counted = std::mem::take(&mut self.counted[slot as usize]);
+            known.insert(Arc::as_ptr(one), (self.records.remove(&slot), counted));
         }
+        self.counted.resize(stats.slots(), [0, 0]);
+        for (slot, one) in stats.unshared(&self.stats) {
+            if let Some((record, counted)) = known.remove(&Arc::as_ptr(one)) {
+                self.records.extend(record.map(|record| (slot, record)));
+                self.counted[slot as usize] = counted;
+            }
+        }
+        self.stats = stats.clone();
     }
-}
 
-fn failing_in_a_row(
-    options: &OutlierOptions,
-    draft: &Draft<'_>,
-    left: &[usize],
-    records: &[Record],
-) -> Vec<(usize, Cause)> {
-    let mut found = Vec::new();
-    for index in left {
-        let in_row = draft.roster.stats()[*index].failed_in_row();
-        let new = in_row.saturating_sub(records[*index].forgiven);
-        if options.consecutive_failures > 0 && new >= options.consecutive_failures {
-            found.push((*index, Cause::ConsecutiveFailures(in_row)));
+    /// Takes those back whose time is over.
+    fn readmit(&mut self, now: Duration) {
+        for (slot, record) in &mut self.records {
+            let in_row = self.stats.in_slot(*slot).map_or(0, |stats| stats.failed_in_row());
+            if record.ejected.is_some_and(|(until, _)| until <= now) {
+                record.ejected = None;
+                record.forgiven = in_row;
+            } else if in_row < record.forgiven {
+                record.forgiven = 0;
+            }
         }
     }
-    found
-}
 
-/// Compares the rates since the last comparison, and begins to count anew.
-fn failing_by_rate(
-    options: &OutlierOptions,
-    draft: &Draft<'_>,
-    left: &[usize],
-    records: &mut [Record],
-) -> Vec<(usize, Cause)> {
-    let rates = rates(options, draft, left, records);
-    let mut found = Vec::new();
-    if rates.len() < options.instances_min {
-        return found;
-    }
-    let threshold = options.success_rate_deviations.map(|deviations| threshold(&rates, deviations));
-    for Rate { index, success } in rates {
-        let failing = (1.0 - success) * 100.0;
-        if let Some(threshold) = threshold.filter(|threshold| success < *threshold) {
-            found.push((index, Cause::SuccessRate { own: success, threshold }));
-        } else if options.failure_percent.is_some_and(|percent| failing > f64::from(percent)) {
-            found.push((index, Cause::FailurePercentage(percent(failing))));
+    fn failing_in_a_row(
+        &mut self,
+        options: &OutlierOptions,
+        draft: &Draft<'_>,
+        slots: &[u32],
+    ) -> Vec<(usize, Cause)> {
+        let (limit, failures) = (options.consecutive_failures, draft.roster.fleet().failures());
+        // Mostly nobody has failed since the last look, which was at everybody.
+        if limit == 0 || self.quiet_at == Some(failures) {
+            return Vec::new();
         }
+        let in_row = self.stats.iter().map(|stats| stats.failed_in_row()).enumerate();
+        let mut failing: Vec<_> = in_row.filter(|(_, in_row)| *in_row >= limit).collect();
+        self.quiet_at = failing.is_empty().then_some(failures);
+        failing.retain(|(index, in_row)| {
+            let forgiven = self.records.get(&slots[*index]).map_or(0, |record| record.forgiven);
+            draft.weights[*index] > 0.0 && in_row.saturating_sub(forgiven) >= limit
+        });
+        failing.into_iter().map(|(index, in_row)| (index, Cause::ConsecutiveFailures(in_row))).collect()
     }
-    found
-}
 
-fn rates(options: &OutlierOptions, draft: &Draft<'_>, left: &[usize], records: &mut [Record]) -> Vec<Rate> {
-    let mut rates = Vec::new();
-    for index in left {
-        let counts = draft.roster.stats()[*index].counts();
-        let record = &mut records[*index];
-        let [successes, failures] = [0, 1].map(|which| counts[which].saturating_sub(record.counted[which]));
-        record.counted = counts;
-        if record.ejected.is_none() {
-            record.times = record.times.saturating_sub(1);
+    /// Compares the rates since the last comparison, and begins to count anew.
+    fn failing_by_rate(
+        &mut self,
+        options: &OutlierOptions,
+        left: &[usize],
+        slots: &[u32],
+    ) -> Vec<(usize, Cause)> {
+        let rates = self.rates(options, left, slots);
+        let mut found = Vec::new();
+        if rates.len() < options.instances_min {
+            return found;
         }
-        let calls = successes + failures;
-        if calls >= options.calls_min.max(1) {
-            rates.push(Rate { index: *index, success: float(successes) / float(calls) });
+        let threshold = options.success_rate_deviations.map(|deviations| threshold(&rates, deviations));
+        for Rate { index, success } in rates {
+            let failing = (1.0 - success) * 100.0;
+            if let Some(threshold) = threshold.filter(|threshold| success < *threshold) {
+                found.push((index, Cause::SuccessRate { own: success, threshold }));
+            } else if options.failure_percent.is_some_and(|percent| failing > f64::from(percent)) {
+                found.push((index, Cause::FailurePercentage(percent(failing))));
+            }
         }
+        found
     }
-    rates
+
+    fn rates(&mut self, options: &OutlierOptions, left: &[usize], slots: &[u32]) -> Vec<Rate> {
+        let mut rates = Vec::new();
+        for index in left {
+            let (counts, slot) = (self.stats[*index].counts(), slots[*index]);
+            let counted = std::mem::replace(&mut self.counted[slot as usize], counts);
+            if let Some(record) = self.records.get_mut(&slot).filter(|record| record.ejected.is_none()) {
+                record.times = record.times.saturating_sub(1);
+            }
+            let [successes, failures] = [0, 1].map(|which| counts[which].saturating_sub(counted[which]));
+            let calls = successes + failures;
+            if calls >= options.calls_min.max(1) {
+                rates.push(Rate { index: *index, success: float(successes) / float(calls) });
+            }
+        }
+        rates
+    }
 }
 
 /// The rate below which an instance is an outlier (A50, "success rate ejection").

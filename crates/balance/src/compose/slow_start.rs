@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Draft, Reason};
+use crate::number::nanos;
 
 /// Lets the weight of a new instance grow while it warms up: caches, connections, compilers.
 ///
@@ -29,18 +30,23 @@ const STEPS: u32 = 10;
 
 impl SlowStartOptions {
     pub(super) fn apply(self, draft: &mut Draft<'_>) {
-        let left = draft.left();
-        let age = |index: &usize| draft.now.saturating_sub(draft.roster.stats()[*index].since());
-        let new: Vec<_> =
-            left.iter().map(|index| (*index, age(index))).filter(|it| it.1 < self.window).collect();
-        if new.is_empty() || new.len() == left.len() {
+        let (now, window) = (nanos(draft.now), nanos(self.window));
+        let each = draft.roster.facts().iter().zip(&draft.weights).enumerate();
+        let (mut new, mut count) = (Vec::new(), 0);
+        for (index, (fact, _)) in each.filter(|(_, (_, weight))| **weight > 0.0) {
+            count += 1;
+            if fact.since.saturating_add(window) > now {
+                new.push((index, Duration::from_nanos(now.saturating_sub(fact.since))));
+            }
+        }
+        if new.is_empty() || new.len() == count {
             return;
         }
         for (index, age) in new {
             let part = (age.as_secs_f64() / self.window.as_secs_f64()).powf(1.0 / self.aggression);
             let part = part.clamp(self.part_min, 1.0);
             draft.weights[index] *= part;
-            draft.reasons[index].push(Reason::SlowStart { part });
+            draft.explain(index, Reason::SlowStart { part });
             let ends = self.window.saturating_sub(age);
             draft.look_again_at(draft.now + ends.min(self.window / STEPS));
         }

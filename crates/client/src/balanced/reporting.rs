@@ -92,7 +92,7 @@ impl Reporting {
 
     /// What was seen since it was last told, of those who had calls; and what will have been told then.
     fn look(&self) -> (BTreeMap<InstanceId, Seen>, BTreeMap<InstanceId, Told>) {
-        let (plan, now) = (self.planner.whole_plan(), self.planner.now());
+        let (plan, now) = (self.planner.plan(), self.planner.now());
         let roster = &plan.composed.roster;
         let (mut all, mut told) = (Vec::new(), BTreeMap::new());
         for (instance, stats) in roster.snapshot().instances().iter().zip(roster.stats()) {

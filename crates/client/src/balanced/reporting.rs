@@ -100,7 +100,7 @@ impl Reporting {
             let before = self.told.get(&instance.id).filter(|before| Arc::ptr_eq(&before.stats, stats));
             let (counted, spent_before) =
                 before.map_or(([0; 2], Duration::ZERO), |before| (before.counts, before.spent));
-            let [successes, failures] = [0, 1].map(|which| counts[which] - counted[which]);
+            let [successes, failures] = [0, 1].map(|which| counts[which].saturating_sub(counted[which]));
             let in_flight = stats.in_flight();
             if successes + failures > 0 || in_flight > 0 {
                 let load = stats.load().filter(|(_, at)| now.saturating_sub(*at) < FRESH);

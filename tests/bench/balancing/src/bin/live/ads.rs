@@ -27,7 +27,7 @@ use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service
 use envoy_types::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
 };
-use envoy_types::pb::google::protobuf::{Any, Duration};
+use envoy_types::pb::google::protobuf::{Any, Duration, UInt32Value};
 use prost::Message;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -153,13 +153,14 @@ fn listener() -> Listener {
     Listener { name: NAME.to_owned(), api_listener, ..Default::default() }
 }
 
-/// With outlier detection as it is by default, but ten times as often, since runs are short.
+/// With outlier detection as it is by default, but ten times as often and by a tenth of the calls, since runs are short.
 fn cluster() -> Cluster {
     Cluster {
         name: NAME.to_owned(),
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Eds.into())),
         outlier_detection: Some(OutlierDetection {
             interval: Some(Duration { seconds: 1, nanos: 0 }),
+            success_rate_request_volume: Some(UInt32Value { value: 10 }),
             ..Default::default()
         }),
         ..Default::default()

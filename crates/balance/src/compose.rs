@@ -119,15 +119,20 @@ impl Composer {
         let Composition { locality, health, outlier, load, slow_start, subset } = &self.composition;
         let mut draft = Draft::of(roster, now);
         let is_usable = health::usable(roster);
-        if let Some(locality) = locality {
-            locality.apply(&mut draft, &is_usable);
+        if let Some(outlier) = outlier {
+            self.ejections.judge(outlier, &mut draft, &is_usable);
         }
+        let nearer = locality.as_ref().map(|locality| {
+            let reachable = outlier.as_ref().map(|_| self.ejections.reachable(&is_usable));
+            locality.apply(&mut draft, reachable.as_ref().unwrap_or(&is_usable))
+        });
         if let Some(health) = health {
             health.apply(&mut draft, &is_usable);
         }
-        if let Some(outlier) = outlier {
-            self.ejections.apply(outlier, &mut draft);
+        if outlier.is_some() {
+            self.ejections.apply(&mut draft);
         }
+        locality::close(&nearer.unwrap_or_default(), &mut draft);
         if let Some(load) = load {
             self.loads.apply(load, &mut draft);
         }

@@ -127,9 +127,12 @@ fn in_zones(usable_near: usize) -> Roster {
     })
 }
 
+fn here() -> LocalityOptions {
+    LocalityOptions::at(Locality::new("eu", "a", "").unwrap())
+}
+
 fn near() -> Composition {
-    let own = Locality::new("eu", "a", "").unwrap();
-    Composition { locality: Some(LocalityOptions::at(own)), ..Composition::default() }
+    Composition { locality: Some(here()), ..Composition::default() }
 }
 
 fn shares(roster: &Roster) -> [f64; 3] {
@@ -153,6 +156,20 @@ fn what_they_cannot_carry_goes_to_the_next_near() {
     assert!(is_about(zone, 0.84) && is_about(region, 0.16) && elsewhere == 0.0, "{zone} {region}");
     let [zone, region, elsewhere] = shares(&in_zones(0));
     assert!(zone == 0.0 && is_about(region, 1.0) && elsewhere == 0.0, "{zone} {region}");
+}
+
+#[test]
+fn who_is_near_and_gets_no_calls_is_told_the_true_reason() {
+    let unusable = Reason::Unusable { health: Health::Critical, lifecycle: Lifecycle::Ready };
+    let lost = composed(near(), &in_zones(0), at(60));
+    assert_eq!(*lost.explain()[0].reasons, [unusable], "not that nearer ones can carry them");
+    // Two work, and three are wanted.
+    let locality = LocalityOptions { instances_min: 3, ..here() };
+    let roster = in_zones(2);
+    let thin = composed(Composition { locality: Some(locality), ..Composition::default() }, &roster, at(60));
+    let reasons = |reason: Reason| thin.explain().iter().filter(|it| *it.reasons == [reason]).count();
+    assert_eq!((reasons(Reason::TooFewNear), reasons(unusable), reasons(Reason::Far)), (2, 8, 5));
+    assert_eq!(thin.roster.weights().iter().sum::<u32>(), 5, "the next zone has them all");
 }
 
 #[test]
@@ -356,4 +373,28 @@ fn ten_thousand_are_composed() {
     let mut state = Composer::new(near());
     let composed = state.compose(&roster(10_000, same), at(60));
     assert_eq!(composed.roster.weights().len(), 10_000);
+}
+
+#[test]
+fn a_zone_whose_calls_all_fail_is_left_as_far_as_may_be_ejected_and_come_back_to() {
+    let place = |number: usize, instance: &mut Instance| {
+        instance.locality = Locality::new("eu", if number < 4 { "a" } else { "b" }, "").unwrap();
+    };
+    let roster = roster(8, place);
+    let with = |ejected_percent_max| {
+        let outlier = OutlierOptions { ejected_percent_max, ..OutlierOptions::default() };
+        Composer::new(Composition { outlier: Some(outlier), ..near() })
+    };
+    let (mut bold, mut shy) = (with(100), with(10));
+    assert_eq!(bold.compose(&roster, at(1)).roster.weights(), [1, 1, 1, 1, 0, 0, 0, 0]);
+    (0..4).for_each(|index| calls(&roster, index, 5, Outcome::Failure));
+    let left = bold.compose(&roster, at(2));
+    assert_eq!(left.roster.weights(), [0, 0, 0, 0, 1, 1, 1, 1]);
+    assert_eq!(left.due, Some(at(11)), "rates are compared again");
+    // One of four may be ejected, and the others carry all.
+    let shares: Vec<f64> = shy.compose(&roster, at(2)).explain().iter().map(|it| it.share).collect();
+    assert!(is_about(shares[..4].iter().sum(), 1.0), "{shares:?}");
+    assert_eq!(shares.iter().filter(|share| **share > 0.0).count(), 3);
+    // 30 s later it is tried again.
+    assert_eq!(bold.compose(&roster, at(33)).roster.weights(), [1, 1, 1, 1, 0, 0, 0, 0]);
 }

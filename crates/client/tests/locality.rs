@@ -6,7 +6,7 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use netloft_balance::{Builtin, Composition, LocalityOptions, Reason};
+use netloft_balance::{Builtin, Cause, Composition, LocalityOptions, Outcome, OutlierOptions, Reason};
 use netloft_client::{Balanced, Registration};
 use netloft_types::{Health, Locality, Patch};
 use support::*;
@@ -18,6 +18,10 @@ fn place(region: &str, zone: &str) -> Locality {
 
 /// Four in the caller's zone, two in the other zone of its region, two in another cloud.
 async fn clouds() -> (Registry, BTreeMap<String, Registration>, Balanced) {
+    clouds_with(OutlierOptions::default()).await
+}
+
+async fn clouds_with(outlier: OutlierOptions) -> (Registry, BTreeMap<String, Registration>, Balanced) {
     let registry = Registry::start().await;
     let client = registry.client();
     let mut held = BTreeMap::new();
@@ -37,6 +41,7 @@ async fn clouds() -> (Registry, BTreeMap<String, Registration>, Balanced) {
     }
     let composition = Composition {
         locality: Some(LocalityOptions::at(place("eu", "a"))),
+        outlier: Some(outlier),
         slow_start: None,
         ..Composition::default()
     };
@@ -118,4 +123,23 @@ async fn when_nobody_works_nobody_is_picked_and_everybody_is_explained() {
     assert_eq!(explained.len(), held.len());
     let is_unusable = |reason: &Reason| matches!(reason, Reason::Unusable { health: Health::Critical, .. });
     assert!(explained.iter().all(|it| it.verdict.reasons.iter().any(is_unusable)), "{explained:?}");
+}
+
+#[tokio::test]
+async fn a_client_that_cannot_reach_its_zone_leaves_it_though_the_registry_can() {
+    let outlier = OutlierOptions { ejected_percent_max: 100, ..OutlierOptions::default() };
+    let (_registry, _held, balanced) = clouds_with(outlier).await;
+    go_to(&balanced, &[("near", 100)]).await;
+    for _ in 0..20 {
+        let pick = balanced.pick().unwrap();
+        let outcome = if pick.id.as_str().starts_with("near") { Outcome::Failure } else { Outcome::Success };
+        pick.end(outcome);
+    }
+    go_to(&balanced, &[("region", 100)]).await;
+    let explained = balanced.explain();
+    let near = explained.iter().find(|it| it.instance.id == id("near-1")).unwrap();
+    let is_ejected = |reasons: &[Reason]| {
+        matches!(reasons, [Reason::Ejected { cause: Cause::ConsecutiveFailures(_), .. }])
+    };
+    assert!(is_ejected(&near.verdict.reasons), "{near:?}");
 }

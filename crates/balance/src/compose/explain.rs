@@ -22,6 +22,8 @@ pub struct Verdict {
 pub enum Reason {
     /// It is further away than is needed: nearer ones can carry the calls.
     Far,
+    /// It is nearer than those that get calls, but too few as near as it are usable.
+    TooFewNear,
     /// Its distance gets this share of the calls, from 0 to 1, since nearer ones cannot carry all of them.
     Spill {
         /// The share of all instances that are as far.
@@ -100,6 +102,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Far => f.write_str("nearer ones can carry them"),
+            Self::TooFewNear => f.write_str("too few as near as it are usable"),
             Self::Spill { share } => {
                 write!(f, "those as near as it get {:.0} %, what nearer ones cannot carry", share * 100.0)
             }

@@ -27,6 +27,9 @@ impl Spill {
 /// Prefers instances of the caller's zone, then of its region, then any: across zones a call is slower and, in most
 /// clouds, paid for.
 ///
+/// An instance that is ejected carries nothing either, so that a client leaves a zone that it cannot reach, as far as it may
+/// eject ([`ejected_percent_max`](super::OutlierOptions::ejected_percent_max)).
+///
 /// What one distance cannot carry spills over to the next, as between the priorities of Envoy: one of which the share h of
 /// the weight is usable carries h times [`overprovisioning_percent`](Self::overprovisioning_percent) of the calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +49,9 @@ impl LocalityOptions {
         Self { own, overprovisioning_percent: 140, instances_min: 1 }
     }
 
-    pub(super) fn apply(&self, draft: &mut Draft<'_>, is_usable: &[bool]) {
+    /// Returns those that are nearer than whoever carries the calls: later parts say why they cannot, and
+    /// [`close`] leaves out the rest.
+    pub(super) fn apply(&self, draft: &mut Draft<'_>, is_usable: &[bool]) -> Vec<usize> {
         let distances: Vec<usize> = draft
             .roster
             .snapshot()
@@ -56,9 +61,13 @@ impl LocalityOptions {
             .collect();
         let carried = self.carried(draft, &distances, is_usable);
         let has_all = carried.iter().any(|share| *share >= 1.0);
+        let nearest = carried.iter().position(|share| *share > 0.0).unwrap_or(DISTANCES);
+        let mut nearer = Vec::new();
         for (index, distance) in distances.iter().enumerate() {
             let share = carried[*distance];
-            if share <= 0.0 {
+            if *distance < nearest {
+                nearer.push(index);
+            } else if share <= 0.0 {
                 draft.leave_out(index, Reason::Far);
             } else if !has_all {
                 draft.explain(index, Reason::Spill { share });
@@ -67,6 +76,7 @@ impl LocalityOptions {
         if !has_all {
             draft.spill = Some(Spill { distances, carried });
         }
+        nearer
     }
 
     fn distance(&self, other: &Locality) -> usize {
@@ -107,6 +117,15 @@ impl LocalityOptions {
         }
         let sum: f64 = all.iter().sum();
         all.map(|weight| if sum > 0.0 { weight / sum } else { 0.0 })
+    }
+}
+
+/// Leaves out those of a distance that carries nothing, as far as no other part has.
+pub(super) fn close(nearer: &[usize], draft: &mut Draft<'_>) {
+    for index in nearer {
+        if draft.weights[*index] > 0.0 {
+            draft.leave_out(*index, Reason::TooFewNear);
+        }
     }
 }
 

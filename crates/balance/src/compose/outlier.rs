@@ -16,7 +16,8 @@ pub struct OutlierOptions {
     pub base_ejection: Duration,
     /// No ejection lasts longer: 300 s.
     pub ejection_max: Duration,
-    /// No more of the instances than this are ejected, in percent: 10. One always may be, if there is another.
+    /// No more of the usable instances than this are ejected, in percent: 10. One always may be, if there is another. With a
+    /// locality, 100 lets a client leave a zone that it cannot reach and the registry can.
     pub ejected_percent_max: u8,
     /// So many failures in a row eject at once: 5. 0 leaves it out.
     pub consecutive_failures: u32,
@@ -59,6 +60,8 @@ pub(super) struct Ejections {
     quiet_at: Option<u64>,
     /// Of the roster that was composed last.
     stats: List<Arc<Stats>>,
+    /// Who should be ejected, by index, but too many are.
+    spared: Vec<(usize, Cause)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -78,8 +81,10 @@ struct Rate {
 }
 
 impl Ejections {
-    pub(super) fn apply(&mut self, options: &OutlierOptions, draft: &mut Draft<'_>) {
+    /// Decides who of those that are usable is ejected. It comes before all else, as a locality has to know.
+    pub(super) fn judge(&mut self, options: &OutlierOptions, draft: &mut Draft<'_>, is_usable: &[bool]) {
         self.follow(draft.roster.stats());
+        self.spared.clear();
         let (now, slots) = (draft.now, self.stats.clone());
         let slots = slots.order();
         self.readmit(now);
@@ -89,23 +94,23 @@ impl Ejections {
             self.look_again(options, draft);
             return;
         }
-        let left = draft.left();
+        let usable: Vec<usize> = (0..is_usable.len()).filter(|index| is_usable[*index]).collect();
         if is_due {
-            outliers.extend(self.failing_by_rate(options, &left, slots));
+            outliers.extend(self.failing_by_rate(options, &usable, slots));
             self.compared = Some(now);
         }
-        let allowed = (left.len() * usize::from(options.ejected_percent_max) / 100)
+        let allowed = (usable.len() * usize::from(options.ejected_percent_max) / 100)
             .max(1)
-            .min(left.len().saturating_sub(1));
+            .min(usable.len().saturating_sub(1));
         let ejected = |slot: &u32| self.records.get(slot).and_then(|record| record.ejected);
-        let mut count = left.iter().filter(|index| ejected(&slots[**index]).is_some()).count();
-        for (index, cause) in outliers {
+        let mut count = usable.iter().filter(|index| ejected(&slots[**index]).is_some()).count();
+        for (index, cause) in outliers.into_iter().filter(|(index, _)| is_usable[*index]) {
             let record = self.records.entry(slots[index]).or_default();
             if record.ejected.is_some() {
                 continue;
             }
             if count >= allowed {
-                draft.explain(index, Reason::NotEjected { cause });
+                self.spared.push((index, cause));
                 continue;
             }
             record.times += 1;
@@ -114,14 +119,35 @@ impl Ejections {
             count += 1;
         }
         self.records.retain(|_, record| *record != Record::default());
-        for index in left {
+        self.look_again(options, draft);
+    }
+
+    /// Which of those that are usable are not ejected.
+    pub(super) fn reachable(&self, is_usable: &[bool]) -> Vec<bool> {
+        let slots = self.stats.order();
+        let is_ejected = |slot: &u32| self.records.get(slot).is_some_and(|record| record.ejected.is_some());
+        let each = is_usable.iter().enumerate();
+        each.map(|(index, is_usable)| *is_usable && !slots.get(index).is_some_and(is_ejected)).collect()
+    }
+
+    /// Leaves out who is ejected.
+    pub(super) fn apply(&self, draft: &mut Draft<'_>) {
+        for (index, cause) in &self.spared {
+            if draft.weights[*index] > 0.0 {
+                draft.explain(*index, Reason::NotEjected { cause: *cause });
+            }
+        }
+        if self.records.is_empty() {
+            return;
+        }
+        let slots = self.stats.order();
+        for index in draft.left() {
             let record = self.records.get(&slots[index]);
             if let Some((until, cause)) = record.and_then(|record| record.ejected) {
                 draft.leave_out(index, Reason::Ejected { cause, until });
                 draft.look_again_at(until);
             }
         }
-        self.look_again(options, draft);
     }
 
     fn look_again(&self, options: &OutlierOptions, draft: &mut Draft<'_>) {
@@ -185,10 +211,10 @@ impl Ejections {
     fn failing_by_rate(
         &mut self,
         options: &OutlierOptions,
-        left: &[usize],
+        usable: &[usize],
         slots: &[u32],
     ) -> Vec<(usize, Cause)> {
-        let rates = self.rates(options, left, slots);
+        let rates = self.rates(options, usable, slots);
         let mut found = Vec::new();
         if rates.len() < options.instances_min {
             return found;
@@ -205,9 +231,9 @@ impl Ejections {
         found
     }
 
-    fn rates(&mut self, options: &OutlierOptions, left: &[usize], slots: &[u32]) -> Vec<Rate> {
+    fn rates(&mut self, options: &OutlierOptions, usable: &[usize], slots: &[u32]) -> Vec<Rate> {
         let mut rates = Vec::new();
-        for index in left {
+        for index in usable {
             let (counts, slot) = (self.stats[*index].counts(), slots[*index]);
             let counted = std::mem::replace(&mut self.counted[slot as usize], counts);
             if let Some(record) = self.records.get_mut(&slot).filter(|record| record.ejected.is_none()) {

@@ -141,6 +141,10 @@ impl Client {
     /// Lists what the clients of a service report of its instances, and what the registry advises by it: who is slow, and why.
     /// All of its instances, in order of their ids, as far as the server that is asked now knows. It is refused as
     /// [`Unknown`](crate::Refusal::Unknown) by a server that takes no reports.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost if the future is dropped.
     pub async fn load(&self, service: &ServiceName) -> Result<Vec<InstanceLoad>, Error> {
         self.calls.load(service).await
     }

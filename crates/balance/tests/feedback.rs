@@ -86,9 +86,13 @@ fn a_call_that_is_given_up_teaches_nothing() {
     let roster = roster(&[1]);
     let stats = &roster.stats()[0];
     roster.begin(0, MS).end(11 * MS, Outcome::Success);
-    let before = (stats.latency(20 * MS), stats.failure_share(20 * MS).to_bits());
+    let known = || {
+        let averages = (stats.latency(20 * MS), stats.failure_share(20 * MS).to_bits());
+        (averages, stats.counts(), stats.spent())
+    };
+    let before = known();
     drop(roster.begin(0, 12 * MS));
-    assert_eq!((stats.latency(20 * MS), stats.failure_share(20 * MS).to_bits()), before);
+    assert_eq!(known(), before);
 }
 
 #[test]

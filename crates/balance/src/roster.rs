@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use netloft_types::{Health, Instance, Lifecycle};
+use netloft_types::Instance;
 
 use crate::stats::Fleet;
 use crate::{Call, List, Snapshot, Stats};
@@ -62,9 +62,7 @@ impl Roster {
             stats
         });
         let facts = self.facts.along(before, all, |slot, instance| Fact {
-            is_usable: instance.lifecycle == Lifecycle::Ready
-                && instance.health != Health::Critical
-                && instance.maintenance.is_none(),
+            is_usable: instance.is_usable(),
             weight: instance.weight.number(),
             since: stats.in_slot(slot).map_or(0, |stats| stats.since_nanos()),
         });

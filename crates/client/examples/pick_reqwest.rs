@@ -68,7 +68,7 @@ pub(crate) async fn main() -> Result<(), Box<dyn Error>> {
 /// If the future is dropped, the request is given up, and nothing is learned of its instance.
 async fn fetch(http: &reqwest::Client, api: &Balanced, path: &str) -> Result<String, Box<dyn Error>> {
     for mut pick in api.candidates() {
-        let address = SocketAddr::new(pick.address, pick.port.number());
+        let address = pick.socket_address();
         let answer = http.get(format!("http://{address}{path}")).send().await;
         pick.answered();
         let text = match answer.and_then(reqwest::Response::error_for_status) {

@@ -167,7 +167,7 @@ where
             let error = BalanceError::NoInstance { uri: request.uri().clone() };
             return Box::pin(async move { Err(error) });
         };
-        direct(&mut request, SocketAddr::new(pick.address, pick.port.number()));
+        direct(&mut request, pick.socket_address());
         let (instance, judge) = (pick.id.clone(), Arc::clone(judge));
         let attempt = Attempt::begin(counters, pick);
         let answer = self.inner.call(request);

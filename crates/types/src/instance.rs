@@ -1,7 +1,7 @@
 //! An instance: one place that serves a service.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::str::FromStr;
 
@@ -65,6 +65,21 @@ impl Instance {
     #[must_use]
     pub fn with_checks(self, checks: Checks) -> Self {
         Self { lifecycle: Lifecycle::Starting, checks, ..self }
+    }
+
+    /// Where it listens.
+    pub fn socket_address(&self) -> SocketAddr {
+        SocketAddr::new(self.address, self.port.number())
+    }
+
+    /// Whether it is ready, and no operator keeps it out.
+    pub fn wants_calls(&self) -> bool {
+        self.lifecycle == Lifecycle::Ready && self.maintenance.is_none()
+    }
+
+    /// Whether it may get calls: it wants them, and is not critical.
+    pub fn is_usable(&self) -> bool {
+        self.wants_calls() && self.health != Health::Critical
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::{Health, Instance, Lifecycle, ServiceName, ServicePattern, Tag};
+use crate::{Health, Instance, ServiceName, ServicePattern, Tag};
 
 /// Selects instances. The same value filters a lookup and a watch, exactly.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -91,7 +91,7 @@ pub enum LifecycleFilter {
 impl LifecycleFilter {
     fn admits(self, instance: &Instance) -> bool {
         match self {
-            Self::Ready => instance.lifecycle == Lifecycle::Ready && instance.maintenance.is_none(),
+            Self::Ready => instance.wants_calls(),
             Self::Any => true,
         }
     }
@@ -100,6 +100,7 @@ impl LifecycleFilter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Lifecycle;
 
     fn instance() -> Instance {
         let mut instance = Instance::new(

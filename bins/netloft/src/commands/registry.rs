@@ -47,7 +47,7 @@ pub(crate) fn show(instances: &[Arc<Instance>]) -> anyhow::Result<()> {
         [
             one.id.to_string(),
             one.service.to_string(),
-            format!("{}", std::net::SocketAddr::new(one.address, one.port.number())),
+            one.socket_address().to_string(),
             one.weight.to_string(),
             state(one),
             output::list(one.tags.iter()),
@@ -144,7 +144,7 @@ fn print(update: &Update) -> anyhow::Result<()> {
 }
 
 fn describe(instance: &Instance) -> String {
-    let address = std::net::SocketAddr::new(instance.address, instance.port.number());
+    let address = instance.socket_address();
     let Instance { id, service, weight, .. } = instance;
     format!("{id}  {service}  {address}  weight {weight}  {}", state(instance))
 }

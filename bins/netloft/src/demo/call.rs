@@ -1,7 +1,6 @@
 //! Finds services in the registry and calls their instances over HTTP.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -115,7 +114,7 @@ async fn call(balanced: &Balanced, report: &mut Report) {
 
 /// Asks an instance who it is, over a connection of its own.
 pub(crate) async fn get(instance: &Arc<Instance>) -> anyhow::Result<String> {
-    let address = SocketAddr::new(instance.address, instance.port.number());
+    let address = instance.socket_address();
     let answer = async {
         let stream = TcpStream::connect(address).await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;

@@ -101,8 +101,8 @@ async fn balanced(client: &Client) -> Balanced {
 
 /// Who is usable, of those that it watches.
 fn usable(balanced: &Balanced) -> Vec<String> {
-    let (set, query) = (balanced.discovery().snapshot(), Query::service("api".parse().unwrap()));
-    set.instances().iter().filter(|one| query.matches(one)).map(|one| one.id.to_string()).collect()
+    let set = balanced.discovery().snapshot();
+    set.instances().iter().filter(|one| one.is_usable()).map(|one| one.id.to_string()).collect()
 }
 
 async fn becomes(balanced: &Balanced, expected: usize) {
@@ -117,7 +117,7 @@ async fn becomes(balanced: &Balanced, expected: usize) {
 /// One call, without a second try: a connection, a byte there, a byte back.
 async fn call(balanced: &Balanced) -> Result<(), String> {
     let chosen = balanced.pick().ok_or("there is nobody to call")?;
-    let address = SocketAddr::new(chosen.address, chosen.port.number());
+    let address = chosen.socket_address();
     let told = |error: std::io::Error| format!("{} at {address}: {error}", chosen.id);
     let mut stream = TcpStream::connect(address).await.map_err(told)?;
     stream.write_all(b"x").await.map_err(told)?;

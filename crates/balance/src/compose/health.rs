@@ -1,8 +1,6 @@
 //! Those that are usable, unless too few are.
 
-use std::sync::Arc;
-
-use netloft_types::{Instance, Lifecycle};
+use netloft_types::Lifecycle;
 
 use super::{Draft, Reason};
 use crate::Roster;
@@ -24,10 +22,6 @@ pub(super) fn usable(roster: &Roster) -> Vec<bool> {
     roster.facts().iter().map(|fact| fact.is_usable).collect()
 }
 
-fn wants_calls(instance: &Arc<Instance>) -> bool {
-    instance.lifecycle == Lifecycle::Ready && instance.maintenance.is_none()
-}
-
 impl HealthOptions {
     pub(super) fn apply(self, draft: &mut Draft<'_>, is_usable: &[bool]) {
         if !is_usable.contains(&false) {
@@ -35,7 +29,7 @@ impl HealthOptions {
         }
         let instances = draft.roster.snapshot().instances();
         let left = draft.left();
-        let asked_for = left.iter().filter(|index| wants_calls(&instances[**index])).count();
+        let asked_for = left.iter().filter(|index| instances[**index].wants_calls()).count();
         let working = left.iter().filter(|index| is_usable[**index]).count();
         let is_panic = working * 100 < asked_for * usize::from(self.panic_percent);
         for index in left.into_iter().filter(|index| !is_usable[*index]) {

@@ -138,7 +138,7 @@ impl Sending {
 }
 
 fn said(instance: &Instance) -> String {
-    format!("{} at {}", instance.id, std::net::SocketAddr::new(instance.address, instance.port.number()))
+    format!("{} at {}", instance.id, instance.socket_address())
 }
 
 /// What it means that a call that was sent has no answer.

@@ -117,8 +117,7 @@ impl Pool {
     /// Where an instance is. An error says why it cannot be told.
     pub(super) fn place(&self, instance: &Instance) -> io::Result<Place> {
         let name = self.tls.as_ref().map(|tls| tls.name.of(instance)).transpose();
-        let address = SocketAddr::new(instance.address, instance.port.number());
-        Ok(Place { address, name: name.map_err(io::Error::other)? })
+        Ok(Place { address: instance.socket_address(), name: name.map_err(io::Error::other)? })
     }
 
     pub(super) fn slot(&self, place: &Place) -> Arc<Slot> {

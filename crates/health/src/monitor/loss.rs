@@ -7,10 +7,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use netloft_types::{Health, InstanceId, Lifecycle, ServiceName};
+use netloft_types::{Health, InstanceId, ServiceName};
 
 use super::agenda::{Item, What};
-use super::ward::{Fall, Ward};
+use super::ward::Fall;
 use super::{Action, Monitor};
 
 /// When too much of a service fails at once to be believed.
@@ -124,7 +124,7 @@ impl Monitor {
         let awake = self.clock.awake();
         let siblings = self.services.get(service).into_iter().flat_map(Siblings::iter);
         let (mut wanted, mut failing) = (0_usize, 0_usize);
-        for ward in siblings.filter_map(|id| self.wards.get(id)).filter(|ward| is_wanted(ward)) {
+        for ward in siblings.filter_map(|id| self.wards.get(id)).filter(|ward| ward.instance.wants_calls()) {
             let falls = ward.fall.is_some_and(|fall| is_recent(&fall, awake, options));
             let is_usable = ward.verdict() != Some(Health::Critical);
             failing += usize::from(falls);
@@ -133,10 +133,6 @@ impl Monitor {
         let usable = wanted - failing;
         wanted >= options.instances_min && usable * 100 < wanted * usize::from(options.usable_percent_min)
     }
-}
-
-fn is_wanted(ward: &Ward) -> bool {
-    ward.instance.lifecycle == Lifecycle::Ready && ward.instance.maintenance.is_none()
 }
 
 /// Whether a fall belongs to what happens at once, and is still to be doubted.
